@@ -1,0 +1,79 @@
+// The command line of the engine binary. `holdfast engine` is started by the pytest plugin and speaks protocol/ on a socket.
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "base/version.h"
+#include "inventory/cpus.h"
+#include "run/dispatcher.h"
+
+namespace {
+
+using namespace holdfast;
+
+// 1. Become the reaper of everything below, so that nothing a test starts can leave this tree.
+// 2. Take signals through the loop: SIGCHLD to reap, SIGTERM and SIGINT to end; SIGPIPE shows as an error of the write.
+// 3. Run until the controller says so or goes away.
+int run_engine(run::Options options, const std::string& slots) {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  ::signal(SIGPIPE, SIG_IGN);
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  os::Fd signal_fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  options.slots = slots == "auto" ? inventory::usable_cpus() : std::max(1, std::atoi(slots.c_str()));
+
+  os::SystemClock clock;
+  Result<os::Loop> loop = os::Loop::open(clock);
+  if (!loop) {
+    std::fprintf(stderr, "holdfast: failed to %s\n", loop.error().message().c_str());
+    return 4;
+  }
+  run::Dispatcher dispatcher(*loop, options);
+  Status status = loop->watch(signal_fd.get(), EPOLLIN, [&](std::uint32_t) {
+    signalfd_siginfo info{};
+    bool terminated = false;
+    while (::read(signal_fd.get(), &info, sizeof info) == sizeof info) terminated |= info.ssi_signo != SIGCHLD;
+    dispatcher.reap_children();
+    if (terminated) dispatcher.on_terminated();
+  });
+  if (status) status = dispatcher.open();
+  // A child may have ended before its signal was watched.
+  if (status) dispatcher.reap_children();
+  if (status) status = loop->run();
+  if (!status) {
+    std::fprintf(stderr, "holdfast: failed to %s\n", status.error().message().c_str());
+    return 4;
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Holdfast: a fault-tolerant test engine. Run suites with `pytest --holdfast`."};
+  app.set_version_flag("--version", std::string("holdfast ") + holdfast::kVersion);
+  app.require_subcommand(1);
+
+  holdfast::run::Options options;
+  std::string slots = "auto";
+  CLI::App* engine = app.add_subcommand("engine", "the engine process of a pytest run (started by the plugin)");
+  engine->add_option("--control-fd", options.control_fd, "socket to the controller")->required();
+  engine->add_option("--zygote-fd", options.zygote_fd, "socket to a root zygote that runs already");
+  engine->add_option("--zygote-pid", options.zygote_pid, "its process id");
+  engine->add_option("--slots", slots, "number of tests at a time, or auto");
+  CLI::App* cpus = app.add_subcommand("cpus", "print how many CPUs this process may use (what --hf-slots=auto takes)");
+  CLI11_PARSE(app, argc, argv);
+
+  if (cpus->parsed()) {
+    std::printf("%d\n", holdfast::inventory::usable_cpus());
+    return 0;
+  }
+  return run_engine(options, slots);
+}

@@ -1,0 +1,73 @@
+#include "os/cgroup.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "os/fd.h"
+
+namespace holdfast::os {
+
+namespace {
+
+bool write_file(const std::string& path, const std::string& text) {
+  Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  return fd.valid() && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+// The mount point of the v2 hierarchy, from the lines "MOUNTPOINT ... - cgroup2 ..." of mountinfo.
+std::string find_v2_mount() {
+  std::ifstream in("/proc/self/mountinfo");
+  for (std::string line; std::getline(in, line);) {
+    if (line.find(" - cgroup2 ") == std::string::npos) continue;
+    std::istringstream words(line);
+    std::string word;
+    for (int i = 0; i < 5; ++i) words >> word;
+    return word;
+  }
+  return "";
+}
+
+// Our own group in the v2 hierarchy: the line "0::/path".
+std::string find_own_group() {
+  std::ifstream in("/proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind("0::", 0) == 0) return line.substr(3);
+  }
+  return "";
+}
+
+}  // namespace
+
+Cgroup Cgroup::create(const std::string& name) {
+  std::string mount = find_v2_mount();
+  std::string own = find_own_group();
+  if (mount.empty() || own.empty()) return {};
+  std::string path = mount + (own == "/" ? "" : own) + "/" + name;
+  if (::mkdir(path.c_str(), 0755) != 0) return {};
+  Cgroup group(std::move(path));
+  // Without cgroup.kill the group would be a directory to clean up and nothing more.
+  if (::access((group.path_ + "/cgroup.kill").c_str(), W_OK) != 0) return {};
+  return group;
+}
+
+Cgroup Cgroup::create_child(const std::string& name) const {
+  if (path_.empty()) return {};
+  std::string path = path_ + "/" + name;
+  return ::mkdir(path.c_str(), 0755) == 0 ? Cgroup(std::move(path)) : Cgroup();
+}
+
+Cgroup::~Cgroup() {
+  if (!path_.empty()) ::rmdir(path_.c_str());
+}
+
+bool Cgroup::add(pid_t pid) const {
+  return usable() && write_file(path_ + "/cgroup.procs", std::to_string(pid));
+}
+
+bool Cgroup::kill_all() const { return usable() && write_file(path_ + "/cgroup.kill", "1"); }
+
+}  // namespace holdfast::os

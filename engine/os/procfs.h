@@ -1,0 +1,24 @@
+// What /proc tells about processes: parents, children, states, command lines.
+#pragma once
+
+#include <sys/types.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace holdfast::os {
+
+/// Direct children of `pid`, zombies included. Reads /proc/PID/task/*/children, or every /proc/*/stat where the kernel lacks it.
+std::vector<pid_t> children_of(pid_t pid);
+/// Children, grandchildren and so on, parents first.
+std::vector<pid_t> descendants_of(pid_t pid);
+/// The state letter of /proc/PID/stat ('R', 'S', 'T', 'Z', ...), or 0 if there is no such process.
+char process_state(pid_t pid);
+/// The command line with blanks between the arguments, at most 300 bytes; the name in brackets for one without.
+std::string command_line(pid_t pid);
+/// Kills everything below `root` but not `root` itself nor what `spare` names (and its descendants). Repeats until a pass
+/// finds only zombies, at most 100 times (a fork bomb outruns it; that is what the cgroup is for). Returns how many were hit.
+int kill_descendants(pid_t root, const std::function<bool(pid_t)>& spare);
+
+}  // namespace holdfast::os

@@ -1,0 +1,460 @@
+#include "run/dispatcher.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/version.h"
+#include "inventory/cpus.h"
+#include "os/procfs.h"
+
+extern char** environ;
+
+namespace holdfast::run {
+
+namespace {
+
+// A controller that reads slowly (a terminal, a pipe) must not make the engine hold all that tests print.
+constexpr std::size_t kMaxQueued = std::size_t{16} << 20U;
+
+// Variables by which numeric libraries choose their number of threads.
+constexpr const char* kThreadVariables[] = {"OMP_NUM_THREADS",     "OPENBLAS_NUM_THREADS",   "MKL_NUM_THREADS",
+                                            "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS"};
+
+// What the share of a slot sets; what the user has set stays.
+wire::Json thread_environment(int slots) {
+  wire::Json result = wire::Json::object();
+  std::string share = std::to_string(std::max(1, inventory::usable_cpus() / std::max(1, slots)));
+  for (const char* name : kThreadVariables) {
+    if (::getenv(name) == nullptr) result[name] = share;
+  }
+  return result;
+}
+
+std::vector<std::string> own_environment(const wire::Json& added) {
+  std::vector<std::string> result;
+  for (char** entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
+  for (const auto& [name, value] : added.items()) result.push_back(name + "=" + value.get<std::string>());
+  return result;
+}
+
+double number(const wire::Json& object, const char* key, double fallback) {
+  auto it = object.find(key);
+  return it != object.end() && it->is_number() ? it->get<double>() : fallback;
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(os::Loop& loop, const Options& options) : loop_(loop), options_(options) {}
+
+Dispatcher::~Dispatcher() = default;
+
+Status Dispatcher::open() {
+  os::Fd socket(options_.control_fd);
+  os::set_nonblocking(socket.get());
+  control_ = std::make_unique<wire::Channel>(loop_, std::move(socket), wire::kTrustedFrameLimit);
+  HOLDFAST_TRY(control_->start([this](const wire::Json& frame) { on_control_frame(frame); },
+                               [this](const std::string&) { abort_run(); }));
+  tell({{"t", "hello"}, {"v", wire::kProtocolVersion}, {"version", kVersion}, {"slots", options_.slots}});
+  root_ = std::make_unique<Root>(loop_, limits_, root_host());
+  HOLDFAST_TRY(root_->open());
+  if (options_.zygote_pid > 0) {
+    HOLDFAST_TRY(
+        root_->adopt(options_.zygote_pid, os::Fd(options_.zygote_fd), thread_environment(options_.slots)));
+  }
+  return {};
+}
+
+// ---- the controller --------------------------------------------------------------------------------------------------------
+
+void Dispatcher::on_control_frame(const wire::Json& frame) {
+  const std::string type = frame.value("t", "");
+  if (type == "configure") {
+    configure(frame);
+  } else if (type == "run") {
+    run_tests();
+  } else if (type == "stop") {
+    stop(number(frame, "grace", limits_.grace));
+  } else if (type == "finish") {
+    finish(frame.value("exitstatus", 0));
+  }
+}
+
+void Dispatcher::configure(const wire::Json& frame) {
+  const wire::Json limits = frame.value("limits", wire::Json::object());
+  limits_.test = number(limits, "test", limits_.test);
+  limits_.setup = number(limits, "setup", limits_.setup);
+  limits_.call = number(limits, "call", limits_.call);
+  limits_.teardown = number(limits, "teardown", limits_.teardown);
+  limits_.exit = number(limits, "exit", limits_.exit);
+  limits_.collect = number(limits, "collect", limits_.collect);
+  limits_.grace = number(limits, "grace", limits_.grace);
+  tell_starts_ = frame.value("tell_starts", false);
+  open_records(frame);
+  root_->configure(frame.value("argv", std::vector<std::string>{}), own_environment(thread_environment(options_.slots)),
+                   frame.value("cwd", "/"), frame.value("zygote", wire::Json::object()));
+}
+
+void Dispatcher::open_records(const wire::Json& frame) {
+  resume_ = frame.value("resume", false);
+  auto ledger = journal::Ledger::open(frame.value("journal", ""), resume_);
+  if (!ledger) {
+    fail_run("usage", ledger.error().message());
+    return;
+  }
+  ledger_ = std::move(*ledger);
+  if (resume_) {
+    Result<std::string> rootdir = ledger_->value("rootdir");
+    if (rootdir && !rootdir->empty() && *rootdir != frame.value("rootdir", "")) {
+      fail_run("usage", fmt::format("resume: the ledger is of another suite, below {}", *rootdir));
+      return;
+    }
+  }
+  for (const char* key : {"rootdir", "args"}) keep(ledger_->set_value(key, frame.value(key, "")));
+  keep(ledger_->set_value("engine", kVersion));
+  keep(ledger_->add_event(resume_ ? "resumed" : "started", "", loop_.clock().wall()));
+  auto log = report::EventLog::open(frame.value("log", ""));
+  if (!log) {
+    fail_run("usage", log.error().message());
+    return;
+  }
+  log_.emplace(std::move(*log));
+  keep(log_->record({{"event", "run_started"}, {"version", kVersion}, {"slots", options_.slots}, {"resumed", resume_}}));
+}
+
+// Errors of the ledger or the log end the run: a verdict that cannot be kept must not be shown as if it were.
+bool Dispatcher::keep(const Status& status) {
+  if (status) return true;
+  fail_run("records", status.error().message());
+  return false;
+}
+
+void Dispatcher::fail_run(const std::string& kind, const std::string& text) {
+  tell({{"t", "error"}, {"kind", kind}, {"text", text}});
+  stop(0);
+}
+
+void Dispatcher::note(const std::string& text) { tell({{"t", "note"}, {"text", text}}); }
+
+// ---- collection ------------------------------------------------------------------------------------------------------------
+
+RootHost Dispatcher::root_host() {
+  RootHost host;
+  host.relay = [this](const wire::Json& frame) { relay(frame); };
+  host.on_restart = [this] { on_collection_restarted(); };
+  host.on_ready = [this](const wire::Json& frame) { on_ready(frame); };
+  host.on_fatal = [this](FatalModule module) { fatal_.push_back(std::move(module)); };
+  host.on_failed = [this](const std::string& kind, const std::string& text) { fail_run(kind, text); };
+  host.on_finished = [this] { end(); };
+  return host;
+}
+
+void Dispatcher::relay(const wire::Json& frame) {
+  if (frame.value("t", "") == "items") {
+    for (const wire::Json& item : frame.value("items", wire::Json::array())) {
+      ids_.push_back(item.value("id", ""));
+      tests_.push_back(Test{number(item, "timeout", 0), 0, false});
+    }
+  }
+  tell(frame);
+}
+
+void Dispatcher::on_collection_restarted() {
+  if (collected_) return;  // A root that replaces one which died after collection; see on_ready.
+  ids_.clear();
+  tests_.clear();
+  tell({{"t", "restart"}});
+}
+
+void Dispatcher::on_ready(const wire::Json& frame) {
+  if (collected_) {
+    for (auto& [slot, socket] : waiting_for_root_) root_->start_slot_zygote(slot, socket, forkable_);
+    waiting_for_root_.clear();
+    return;
+  }
+  collected_ = true;
+  forkable_ = frame.value("forkable", true);
+  cold_reason_ = frame.value("reason", "");
+  tell(frame);
+}
+
+// ---- running ---------------------------------------------------------------------------------------------------------------
+
+void Dispatcher::run_tests() {
+  if (running_ || ledger_ == nullptr) return;
+  running_ = true;
+  if (Status status = ledger_->add_tests(ids_); !status) {
+    fail_run(status.error().kind == ErrorKind::UserMistake ? "usage" : "records", status.error().message());
+    check_end();
+    return;
+  }
+  queue_.reset(ids_.size());
+  if (resume_) replay();
+  settle_fatal_modules();
+  if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
+  start_slots();
+  check_end();
+}
+
+void Dispatcher::replay() {
+  std::vector<std::pair<std::string, journal::Record>> records;
+  keep(ledger_->for_each_record(
+      [&records](const std::string& id, const journal::Record& record) { records.emplace_back(id, record); }));
+  for (auto& [id, record] : records) {
+    bool collected = record.test < static_cast<std::int64_t>(ids_.size());
+    if (collected) {
+      auto index = static_cast<std::size_t>(record.test);
+      tests_[index].settled = true;
+      queue_.settle(index);
+    } else {
+      // A module that died in import: known already, and perhaps imported again just now.
+      fatal_.erase(std::remove_if(fatal_.begin(), fatal_.end(), [&, &module_id = id](const FatalModule& m) {
+                     return m.id == module_id;
+                   }),
+                   fatal_.end());
+    }
+    settle(std::move(record), id, true);
+  }
+}
+
+void Dispatcher::settle_fatal_modules() {
+  for (FatalModule& module : fatal_) {
+    Result<std::int64_t> index = ledger_->add_extra_test(module.id);
+    if (!index) {
+      keep(tl::unexpected<Error>(index.error()));
+      return;
+    }
+    double now = loop_.clock().wall();
+    if (!keep(ledger_->start_attempt(*index, 1, 0, now))) return;
+    journal::Record record;
+    record.test = *index;
+    record.verdict = judge(module.evidence);
+    wire::Json detail = describe(module.evidence, record.verdict);
+    detail["phase"] = "collect";
+    detail["stacks"] = module.stacks;
+    detail["out"] = module.out;
+    detail["err"] = module.err;
+    record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+    if (!keep(ledger_->finish_attempt(record, now))) return;
+    settle(std::move(record), module.id, false);
+  }
+  fatal_.clear();
+}
+
+void Dispatcher::start_slots() {
+  std::size_t wanted = std::min<std::size_t>(static_cast<std::size_t>(options_.slots), queue_.waiting());
+  if (wanted == 0) return;
+  cgroup_ = os::Cgroup::create(fmt::format("holdfast-{}", ::getpid()));
+  for (std::size_t i = 0; i < wanted; ++i) {
+    int id = static_cast<int>(i);
+    slots_.push_back(std::make_unique<Slot>(loop_, id, limits_, slot_host(), cgroup_.create_child(fmt::format("slot-{}", id))));
+    if (Status status = slots_.back()->open(); !status) {
+      // What has been opened runs the tests; without any slot at all on_broken ends the run.
+      on_broken(id, status.error().message() + " (raise `ulimit -n` or use fewer slots)");
+      break;
+    }
+  }
+}
+
+SlotHost Dispatcher::slot_host() {
+  SlotHost host;
+  host.start_zygote = [this](int slot, const os::Fd& socket) {
+    if (forkable_ && !root_->ready()) {
+      waiting_for_root_.emplace_back(slot, os::Fd(::dup(socket.get())));
+      return;
+    }
+    root_->start_slot_zygote(slot, socket, forkable_);
+  };
+  host.zygote_config = [this] { return forkable_ ? wire::Json() : root_->start_config(); };
+  host.on_idle = [this](int slot) { give_work(slot); };
+  host.on_finished = [this](Attempt attempt) { on_finished(std::move(attempt)); };
+  host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
+  host.on_output = [this](int slot, const std::string& text) {
+    tell({{"t", "output"}, {"slot", slot}, {"text", text}});
+    if (control_->queued_bytes() > kMaxQueued) control_->flush(1000);
+  };
+  host.on_broken = [this](int slot, const std::string& reason) {
+    // Not from inside the slot's own call: it is about to be destroyed.
+    loop_.call_after({}, [this, slot, reason] { on_broken(slot, reason); });
+  };
+  host.kill_strays = [this] { kill_strays(); };
+  return host;
+}
+
+void Dispatcher::give_work(int slot) {
+  auto it = std::find_if(slots_.begin(), slots_.end(), [slot](const auto& s) { return s->id() == slot; });
+  if (stopping_ || it == slots_.end() || !(*it)->idle()) {
+    check_end();
+    return;
+  }
+  std::optional<std::size_t> test = queue_.take();
+  if (!test) {
+    check_end();
+    return;
+  }
+  Test& state = tests_[*test];
+  ++state.attempts;
+  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(*test), state.attempts, slot, loop_.clock().wall()))) return;
+  if (tell_starts_) tell({{"t", "begun"}, {"test", *test}, {"slot", slot}});
+  (*it)->begin(*test, ids_[*test], state.limit, queue_.waiting() > 0);
+}
+
+void Dispatcher::on_finished(Attempt attempt) {
+  const Evidence& evidence = attempt.evidence;
+  journal::Record record;
+  record.test = static_cast<std::int64_t>(attempt.test);
+  record.verdict = judge(evidence);
+  record.notes = wire::Json(notes_of(evidence)).dump();
+  record.duration = attempt.duration;
+  record.attempts = tests_[attempt.test].attempts;
+  record.slot = attempt.slot;
+  wire::Json detail = describe(evidence, record.verdict);
+  if (detail.contains("phase") || detail.contains("problem")) {
+    detail["stacks"] = attempt.stacks;
+    detail["out"] = attempt.out;
+    detail["err"] = attempt.err;
+    detail["stream"] = attempt.stream;
+  }
+  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
+  tests_[attempt.test].settled = true;
+  settle(std::move(record), ids_[attempt.test], false);
+  for (const char* wish : {"exit", "stop"}) {
+    if (attempt.done.contains(wish)) tell({{"t", wish}, {"with", attempt.done[wish]}});
+  }
+}
+
+// The verdict is in the ledger; now the log and the controller hear of it.
+void Dispatcher::settle(journal::Record record, const std::string& id, bool replayed) {
+  wire::Json notes = wire::Json::parse(record.notes, nullptr, false);
+  if (log_) {
+    keep(log_->record({{"event", "verdict"},
+                       {"id", id},
+                       {"verdict", record.verdict},
+                       {"notes", notes},
+                       {"attempts", record.attempts},
+                       {"duration", record.duration}}));
+  }
+  wire::Json frame = {{"t", "result"},
+                      {"id", id},
+                      {"verdict", record.verdict},
+                      {"notes", std::move(notes)},
+                      {"attempts", record.attempts},
+                      {"duration", record.duration},
+                      {"slot", record.slot},
+                      {"replayed", replayed},
+                      {"reports", wire::Json::parse(record.reports, nullptr, false)},
+                      {"detail", wire::Json::parse(record.detail, nullptr, false)}};
+  frame["test"] = record.test < static_cast<std::int64_t>(ids_.size()) ? wire::Json(record.test) : wire::Json();
+  tell(frame);
+}
+
+void Dispatcher::on_abandoned(std::size_t test, int slot) {
+  keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
+  if (!stopping_) {
+    --tests_[test].attempts;
+    queue_.put_back(test);
+  }
+  loop_.call_after({}, [this, slot] { give_work(slot); });
+}
+
+void Dispatcher::on_broken(int slot, const std::string& reason) {
+  auto it = std::find_if(slots_.begin(), slots_.end(), [slot](const auto& s) { return s->id() == slot; });
+  if (it == slots_.end()) return;
+  (*it)->shut_down();
+  slots_.erase(it);
+  if (slots_.empty() && !queue_.empty()) {
+    fail_run("infra", fmt::format("no slot is left: {}", reason));
+  } else {
+    note(fmt::format("slot {} was given up: {}", slot, reason));
+  }
+  check_end();
+}
+
+// ---- the end ---------------------------------------------------------------------------------------------------------------
+
+void Dispatcher::check_end() {
+  if (!running_ || told_end_) return;
+  bool busy = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return s->busy(); });
+  if (busy || (!queue_.empty() && !stopping_)) return;
+  told_end_ = true;
+  auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
+  if (log_) {
+    // Not through keep(): a log that cannot be written has been reported by then.
+    [[maybe_unused]] Status logged = log_->record({{"event", "run_finished"}, {"without_verdict", missing}});
+  }
+  tell({{"t", "end"}, {"without_verdict", missing}});
+}
+
+void Dispatcher::stop(double grace) {
+  stopping_ = true;
+  running_ = true;  // A stop before `run` ends the same way: with `end`.
+  for (const auto& slot : slots_) {
+    if (!slot->busy()) continue;
+    if (grace > 0) {
+      slot->stop(grace);
+    } else {
+      slot->shut_down();
+    }
+  }
+  // Never from inside a slot's callback: it may be about to say how its test ended.
+  loop_.call_after({}, [this] { check_end(); });
+}
+
+void Dispatcher::finish(int exit_status) {
+  if (ending_) return;
+  ending_ = true;
+  for (const auto& slot : slots_) slot->shut_down();
+  // A second more than what one teardown may take: its hooks are the user's code too.
+  root_->finish(exit_status, limits_.grace + 5);
+}
+
+void Dispatcher::abort_run() {
+  if (ledger_) [[maybe_unused]]
+    Status noted = ledger_->add_event("aborted", "the controller went away", loop_.clock().wall());
+  ending_ = true;
+  for (const auto& slot : slots_) slot->shut_down();
+  root_->kill();
+  os::kill_descendants(::getpid(), [](pid_t) { return false; });
+  end();
+}
+
+void Dispatcher::end() {
+  os::kill_descendants(::getpid(), [](pid_t) { return false; });
+  // A killed process needs a moment to be gone; its control group can be removed only then.
+  for (int i = 0; i < 400; ++i) {
+    while (::waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+    if (os::children_of(::getpid()).empty()) break;
+    ::poll(nullptr, 0, 5);
+  }
+  slots_.clear();
+  if (ledger_) [[maybe_unused]]
+    Status noted = ledger_->add_event("ended", "", loop_.clock().wall());
+  ledger_.reset();
+  tell({{"t", "bye"}});
+  control_->flush(1000);
+  loop_.stop();
+}
+
+void Dispatcher::kill_strays() {
+  for (pid_t child : os::children_of(::getpid())) {
+    bool ours = root_->owns(child) ||
+                std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) { return s->zygote_pid() == child; });
+    if (ours) continue;
+    for (pid_t below : os::descendants_of(child)) ::kill(below, SIGKILL);
+    ::kill(child, SIGKILL);
+  }
+}
+
+void Dispatcher::reap_children() {
+  int status = 0;
+  pid_t pid = 0;
+  while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) root_->on_child_exit(pid, status);
+}
+
+}  // namespace holdfast::run

@@ -1,0 +1,108 @@
+// Dispatcher: the only owner of the run's state. Joins the controller, the root zygote, the slots, the ledger and the log.
+//
+// It promises:
+// - every collected test, and every module that died while it was imported, gets exactly one verdict, or the run says which
+//   tests have none (it was stopped, or the ledger could not be written);
+// - a verdict is in the ledger before the controller or the log hears of it;
+// - when the controller goes away, everything that this run started is killed and the engine ends.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "journal/ledger.h"
+#include "os/cgroup.h"
+#include "os/loop.h"
+#include "plan/queue.h"
+#include "report/event_log.h"
+#include "run/limits.h"
+#include "run/root.h"
+#include "run/slot.h"
+#include "wire/channel.h"
+
+namespace holdfast::run {
+
+struct Options {
+  int control_fd = -1;
+  int zygote_fd = -1;
+  int zygote_pid = 0;
+  int slots = 1;
+};
+
+class Dispatcher {
+ public:
+  Dispatcher(os::Loop& loop, const Options& options);
+  ~Dispatcher();
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  /// Wires everything to the loop.
+  Status open();
+  /// Reaps all children that have ended: ours, and the orphans that a dead zygote left to us.
+  void reap_children();
+  /// SIGTERM or SIGINT to the engine itself: as if the controller had gone away.
+  void on_terminated() { abort_run(); }
+
+ private:
+  struct Test {
+    double limit = 0;
+    int attempts = 0;
+    bool settled = false;
+  };
+
+  void on_control_frame(const wire::Json& frame);
+  void configure(const wire::Json& frame);
+  void open_records(const wire::Json& frame);
+  void relay(const wire::Json& frame);
+  void on_collection_restarted();
+  void on_ready(const wire::Json& frame);
+  void run_tests();
+  void replay();
+  void settle_fatal_modules();
+  void start_slots();
+  void give_work(int slot);
+  void on_finished(Attempt attempt);
+  void on_abandoned(std::size_t test, int slot);
+  void on_broken(int slot, const std::string& reason);
+  void settle(journal::Record record, const std::string& id, bool replayed);
+  void check_end();
+  void stop(double grace);
+  void abort_run();
+  void finish(int exit_status);
+  void end();
+  void kill_strays();
+  bool keep(const Status& status);
+  void tell(const wire::Json& frame) { control_->send(frame); }
+  void note(const std::string& text);
+  void fail_run(const std::string& kind, const std::string& text);
+  SlotHost slot_host();
+  RootHost root_host();
+
+  os::Loop& loop_;
+  Options options_;
+  Limits limits_;
+  std::unique_ptr<wire::Channel> control_;
+  std::unique_ptr<Root> root_;
+  std::vector<std::unique_ptr<Slot>> slots_;
+  std::unique_ptr<journal::Ledger> ledger_;
+  std::optional<report::EventLog> log_;
+  os::Cgroup cgroup_;
+  plan::Queue queue_;
+  std::vector<std::string> ids_;
+  std::vector<Test> tests_;
+  std::vector<FatalModule> fatal_;
+  std::vector<std::pair<int, os::Fd>> waiting_for_root_;
+  std::string cold_reason_;
+  bool forkable_ = true;
+  bool collected_ = false;
+  bool running_ = false;
+  bool stopping_ = false;
+  bool told_end_ = false;
+  bool resume_ = false;
+  bool tell_starts_ = false;
+  bool ending_ = false;
+};
+
+}  // namespace holdfast::run

@@ -1,0 +1,97 @@
+#include "run/judge.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace holdfast::run {
+
+Exit exit_of_wait_status(int status) {
+  if (WIFSIGNALED(status)) return Exit{true, 0, WTERMSIG(status)};
+  return Exit{false, WEXITSTATUS(status), 0};
+}
+
+bool is_pytest_verdict(const std::string& verdict) {
+  static constexpr std::array<const char*, 6> kNames = {"passed", "failed", "error", "skipped", "xfailed", "xpassed"};
+  return std::any_of(kNames.begin(), kNames.end(), [&](const char* name) { return verdict == name; });
+}
+
+std::string judge(const Evidence& evidence) {
+  if (evidence.timed_out) return "timeout";
+  if (!evidence.problem.empty()) return "error";
+  // Nobody could wait for it: its zygote was killed, and the kernel then kills the test (PR_SET_PDEATHSIG).
+  if (!evidence.exit || evidence.exit->signalled) return "crashed";
+  // Exit status 0 is never believed by itself: only a process that said it had finished can have passed.
+  if (!evidence.done || evidence.exit->code != 0) return "exited";
+  return is_pytest_verdict(evidence.pytest_verdict) ? evidence.pytest_verdict : "error";
+}
+
+std::vector<std::string> notes_of(const Evidence& evidence) {
+  std::vector<std::string> notes;
+  if (!evidence.survivors.empty()) notes.emplace_back("leaked");
+  return notes;
+}
+
+nlohmann::json describe(const Evidence& evidence, const std::string& verdict) {
+  nlohmann::json detail = nlohmann::json::object();
+  for (const Survivor& survivor : evidence.survivors) {
+    detail["leaked"].push_back({{"pid", survivor.pid}, {"command", survivor.command}});
+  }
+  if (verdict == "error" && !evidence.problem.empty()) detail["problem"] = evidence.problem;
+  if (is_pytest_verdict(verdict) && evidence.problem.empty()) return detail;
+  detail["phase"] = name_of(evidence.timed_out ? *evidence.timed_out : phase_of(evidence.slate));
+  if (verdict == "timeout") {
+    detail["limit"] = evidence.limit;
+    detail["was_stopped"] = evidence.was_stopped;
+  }
+  if (verdict == "exited") {
+    detail["code"] = evidence.exit ? evidence.exit->code : 0;
+    detail["hung_up"] = evidence.hung_up;
+  }
+  if (verdict == "crashed") {
+    int signal = evidence.exit ? evidence.exit->signal : SIGKILL;
+    detail["signal"] = signal_name(signal);
+    detail["signal_number"] = signal;
+    detail["zygote_died"] = !evidence.exit.has_value();
+    const Slate& slate = evidence.slate;
+    // A note of another signal is from one that the test survived.
+    if (slate.crash_set == 1 && slate.signal == signal) {
+      detail["si_code"] = slate.si_code;
+      detail["si_code_name"] = si_code_name(signal, slate.si_code);
+      if (slate.si_code > 0) detail["address"] = fmt::format("{:#x}", slate.address);
+      if (slate.si_code <= 0) detail["sender"] = slate.sender;
+    }
+  }
+  return detail;
+}
+
+std::string signal_name(int signal) {
+  const char* name = ::sigabbrev_np(signal);
+  return name == nullptr ? fmt::format("SIG{}", signal) : fmt::format("SIG{}", name);
+}
+
+std::string si_code_name(int signal, int si_code) {
+  struct Name {
+    int signal;
+    int code;
+    const char* name;
+  };
+  // signal 0 stands for any signal.
+  static constexpr std::array<Name, 15> kNames = {{
+      {SIGSEGV, SEGV_MAPERR, "SEGV_MAPERR"}, {SIGSEGV, SEGV_ACCERR, "SEGV_ACCERR"}, {SIGBUS, BUS_ADRALN, "BUS_ADRALN"},
+      {SIGBUS, BUS_ADRERR, "BUS_ADRERR"},    {SIGBUS, BUS_OBJERR, "BUS_OBJERR"},    {SIGFPE, FPE_INTDIV, "FPE_INTDIV"},
+      {SIGFPE, FPE_INTOVF, "FPE_INTOVF"},    {SIGFPE, FPE_FLTDIV, "FPE_FLTDIV"},    {SIGILL, ILL_ILLOPC, "ILL_ILLOPC"},
+      {SIGILL, ILL_ILLOPN, "ILL_ILLOPN"},    {SIGILL, ILL_PRVOPC, "ILL_PRVOPC"},    {0, SI_USER, "SI_USER"},
+      {0, SI_TKILL, "SI_TKILL"},             {0, SI_QUEUE, "SI_QUEUE"},             {0, SI_KERNEL, "SI_KERNEL"},
+  }};
+  for (const Name& entry : kNames) {
+    if ((entry.signal == 0 || entry.signal == signal) && entry.code == si_code) return entry.name;
+  }
+  return "";
+}
+
+}  // namespace holdfast::run

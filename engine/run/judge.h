@@ -1,0 +1,54 @@
+// The judge: from what is known of an ended attempt to its verdict. Pure. The table is docs/verdicts.md.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "run/slate.h"
+
+namespace holdfast::run {
+
+/// How a process ended, from wait status.
+struct Exit {
+  bool signalled = false;
+  int code = 0;    ///< The exit status where not signalled.
+  int signal = 0;  ///< The signal where signalled.
+};
+Exit exit_of_wait_status(int status);
+
+/// A process that outlived its test.
+struct Survivor {
+  int pid = 0;
+  std::string command;
+};
+
+/// All evidence about one attempt.
+struct Evidence {
+  bool done = false;                  ///< It said that it had finished, and then ended.
+  std::string pytest_verdict;         ///< What it said, if done.
+  std::optional<Exit> exit;           ///< Absent where its parent died first, so that nobody could wait for it.
+  std::optional<Phase> timed_out;     ///< The phase in which a deadline passed.
+  double limit = 0;                   ///< That deadline, seconds.
+  bool was_stopped = false;           ///< It was in state T (SIGSTOP) at the deadline.
+  std::string problem;                ///< It broke the protocol: what was wrong.
+  bool hung_up = false;               ///< It closed its channel (or called exec) without having finished.
+  Slate slate{};                      ///< A copy of the page at its end.
+  std::vector<Survivor> survivors;
+};
+
+/// True for the verdicts that come from pytest's own reports.
+bool is_pytest_verdict(const std::string& verdict);
+
+std::string judge(const Evidence& evidence);
+std::vector<std::string> notes_of(const Evidence& evidence);
+/// What the report is made of: the fields of `detail` in protocol/result.md, without the texts.
+nlohmann::json describe(const Evidence& evidence, const std::string& verdict);
+
+/// "SIGSEGV" and the like; "SIG34" for one without a name.
+std::string signal_name(int signal);
+/// "SEGV_MAPERR" and the like, or "" where the code has no name for that signal.
+std::string si_code_name(int signal, int si_code);
+
+}  // namespace holdfast::run

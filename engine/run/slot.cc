@@ -1,0 +1,429 @@
+#include "run/slot.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "os/procfs.h"
+
+namespace holdfast::run {
+
+namespace {
+
+// The signal on which a test's process writes the Python stacks of all its threads (python/holdfast/crash.py). A real-time
+// signal that neither glibc nor common libraries use.
+constexpr int kStackSignal = 52;
+
+constexpr std::size_t kStacksTail = std::size_t{256} << 10U;
+constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
+// How long processes that are just about to end (helpers that see their pipe close) get before they count as left behind.
+constexpr double kSurvivorGrace = 0.1;
+constexpr int kMaxFailedStarts = 3;
+
+}  // namespace
+
+Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgroup cgroup)
+    : loop_(loop), id_(id), limits_(limits), host_(std::move(host)), cgroup_(std::move(cgroup)) {}
+
+Slot::~Slot() {
+  loop_.cancel(timer_);
+  if (zygote_pidfd_.valid()) loop_.unwatch(zygote_pidfd_.get());
+  if (stream_read_.valid()) loop_.unwatch(stream_read_.get());
+}
+
+Status Slot::open() {
+  struct {
+    os::Fd* fd;
+    const char* name;
+    std::size_t size;
+  } const files[] = {{&out_, "holdfast-stdout", 0},
+                     {&err_, "holdfast-stderr", 0},
+                     {&stacks_, "holdfast-stacks", 0},
+                     {&slate_fd_, "holdfast-slate", kSlateSize}};
+  for (const auto& [fd, name, size] : files) {
+    Result<os::Fd> opened = os::open_memfd(name, size);
+    if (!opened) return tl::unexpected<Error>(opened.error());
+    *fd = std::move(*opened);
+  }
+  Result<os::Mapping> mapping = os::Mapping::open(slate_fd_.get(), kSlateSize);
+  if (!mapping) return tl::unexpected<Error>(mapping.error());
+  slate_map_ = std::move(*mapping);
+  auto pipe = os::open_pipe();
+  if (!pipe) return tl::unexpected<Error>(pipe.error());
+  stream_read_ = std::move(pipe->first);
+  stream_write_ = std::move(pipe->second);
+  HOLDFAST_TRY(loop_.watch(stream_read_.get(), EPOLLIN, [this](std::uint32_t) { read_stream(); }));
+  ask_for_zygote();
+  return {};
+}
+
+// ---- the zygote ------------------------------------------------------------------------------------------------------------
+
+void Slot::ask_for_zygote() {
+  auto pair = os::open_channel_pair();
+  if (!pair) {
+    host_.on_broken(id_, pair.error().message());
+    return;
+  }
+  zygote_ = std::make_unique<wire::Channel>(loop_, std::move(pair->first), wire::kTrustedFrameLimit);
+  Status started = zygote_->start([this](const wire::Json& frame) { on_zygote_frame(frame); },
+                                  [this](const std::string&) {
+                                    // A zygote that ends before its hello has no pidfd yet that could tell of its death.
+                                    if (zygote_pid_ == 0) loop_.call_after({}, [this] { on_zygote_gone(); });
+                                  });
+  if (!started) {
+    host_.on_broken(id_, started.error().message());
+    return;
+  }
+  host_.start_zygote(id_, pair->second);
+  zygote_->send({{"t", "slot"}, {"slot", id_}, {"config", host_.zygote_config()}},
+                {out_.get(), err_.get(), stacks_.get(), slate_fd_.get(), stream_write_.get()});
+}
+
+void Slot::on_zygote_frame(const wire::Json& frame) {
+  const std::string type = frame.value("t", "");
+  if (type == "hello") {
+    on_zygote_hello(frame.value("pid", 0));
+  } else if (type == "forked") {
+    on_forked(frame.value("pid", 0));
+  } else if (type == "exited") {
+    on_exited(frame.value("pid", 0), frame.value("status", 0));
+  }
+}
+
+void Slot::on_zygote_hello(pid_t pid) {
+  Result<os::Fd> pidfd = os::open_pidfd(pid);
+  if (!pidfd) {
+    on_zygote_gone();
+    return;
+  }
+  zygote_pid_ = pid;
+  zygote_pidfd_ = std::move(*pidfd);
+  [[maybe_unused]] bool grouped = cgroup_.add(pid);
+  Status watched = loop_.watch(zygote_pidfd_.get(), EPOLLIN, [this](std::uint32_t) { on_zygote_gone(); });
+  if (!watched) {
+    host_.on_broken(id_, watched.error().message());
+    return;
+  }
+  if (!shut_) host_.on_idle(id_);
+}
+
+void Slot::drop_zygote() {
+  os::send_signal(zygote_pidfd_, SIGKILL);
+  if (zygote_pidfd_.valid()) loop_.unwatch(zygote_pidfd_.get());
+  zygote_pidfd_.reset();
+  zygote_pid_ = 0;
+  zygote_.reset();
+  next_.reset();
+}
+
+void Slot::on_zygote_gone() {
+  if (zygote_ == nullptr) return;
+  bool had_started = zygote_pid_ != 0;
+  zygote_->drain();  // It may have said that the test had exited before it died itself.
+  drop_zygote();
+  if (shut_) {
+    if (current_ != nullptr) finish();
+    return;
+  }
+  if (current_ != nullptr) {
+    failed_starts_ = 0;
+    // The test's process dies with its zygote (PR_SET_PDEATHSIG); what it had started is the engine's now.
+    if (current_->channel) current_->channel->drain();
+    os::send_signal(current_->pidfd, SIGKILL);
+    host_.kill_strays();
+    finish();
+    return;
+  }
+  failed_starts_ = had_started ? failed_starts_ : failed_starts_ + 1;
+  if (failed_starts_ >= kMaxFailedStarts) {
+    host_.on_broken(id_, "its zygote ended three times before it was ready");
+    return;
+  }
+  ask_for_zygote();
+}
+
+void Slot::fork_process() {
+  auto pair = os::open_channel_pair();
+  if (!pair) return;  // begin() tries again, and gives the slot up if there is still no descriptor.
+  next_ = std::make_unique<Process>();
+  next_->channel = std::make_unique<wire::Channel>(loop_, std::move(pair->first), wire::kTestFrameLimit);
+  zygote_->send({{"t", "fork"}}, {pair->second.get()});
+}
+
+void Slot::on_forked(pid_t pid) {
+  // Answers come in the order of the requests, and a process is asked for only after the one before has been begun.
+  Process* process = current_ != nullptr && current_->pid == 0 ? current_.get() : next_.get();
+  if (process == nullptr || process->pid != 0) return;
+  process->pid = pid;
+  // May fail if it is dead already; its exit is then the next frame, and nothing needs to be sent to it.
+  if (Result<os::Fd> pidfd = os::open_pidfd(pid)) process->pidfd = std::move(*pidfd);
+}
+
+// ---- one test --------------------------------------------------------------------------------------------------------------
+
+void Slot::begin(std::size_t test, const std::string& id, double limit, bool fork_next) {
+  if (next_ == nullptr) fork_process();
+  if (next_ == nullptr) {
+    host_.on_abandoned(test, id_);
+    host_.on_broken(id_, "no descriptor is left for a test's socket (raise `ulimit -n` or use fewer slots)");
+    return;
+  }
+  for (const os::Fd* fd : {&out_, &err_, &stacks_}) os::rewind_and_empty(fd->get());
+  std::memset(slate_map_.data(), 0, sizeof(Slate));
+  attempt_ = Attempt{};
+  attempt_.test = test;
+  attempt_.slot = id_;
+  begun_ = monotonic();
+  test_limit_ = limit;
+  exited_ = false;
+  stopping_ = false;
+  ladder_ = Ladder::None;
+  current_ = std::move(next_);
+  Status started = current_->channel->start([this](wire::Json frame) { on_test_frame(std::move(frame)); },
+                                            [this](const std::string& problem) { on_test_hung_up(problem); });
+  if (!started) {
+    host_.on_broken(id_, started.error().message());
+    return;
+  }
+  current_->channel->send({{"t", "go"}, {"test", test}, {"id", id}});
+  check_deadline();
+  if (fork_next) fork_process();
+}
+
+void Slot::on_test_frame(wire::Json frame) {
+  const auto type = frame.find("t");
+  if (type != frame.end() && *type == "report" && frame.contains("report") && frame["report"].is_object()) {
+    attempt_.reports.push_back(std::move(frame["report"]));
+  } else if (type != frame.end() && *type == "done" && frame.contains("verdict") && frame["verdict"].is_string()) {
+    attempt_.evidence.done = true;
+    attempt_.evidence.pytest_verdict = frame["verdict"].get<std::string>();
+    attempt_.done = std::move(frame);
+  } else {
+    on_test_hung_up("a frame of an unknown kind");
+  }
+}
+
+void Slot::on_test_hung_up(const std::string& problem) {
+  if (current_ == nullptr) return;
+  if (problem.empty()) {
+    attempt_.evidence.hung_up = !attempt_.evidence.done;
+    return;
+  }
+  // What it says can no longer be understood, so it cannot end well any more.
+  if (attempt_.evidence.problem.empty()) attempt_.evidence.problem = problem;
+  if (!exited_) climb(Ladder::Killed);
+}
+
+void Slot::on_exited(pid_t pid, int status) {
+  if (next_ != nullptr && next_->pid == pid) {
+    next_.reset();
+    return;
+  }
+  if (current_ == nullptr || current_->pid != pid || exited_) return;
+  exited_ = true;
+  loop_.cancel(timer_);
+  current_->channel->drain();
+  attempt_.evidence.exit = exit_of_wait_status(status);
+  look_for_survivors(loop_.clock().now() + os::seconds(kSurvivorGrace));
+}
+
+// ---- deadlines and the ladder ------------------------------------------------------------------------------------------------
+
+void Slot::after(double delay_seconds, os::Loop::Callback callback) {
+  loop_.cancel(timer_);
+  timer_ = loop_.call_after(os::seconds(delay_seconds), std::move(callback));
+}
+
+Slate Slot::slate() const {
+  Slate copy;
+  std::memcpy(&copy, slate_map_.data(), sizeof copy);
+  // The page is the test's to write: a time from the future would put a deadline off for ever.
+  double now = monotonic();
+  if (!(copy.phase_start >= begun_ && copy.phase_start <= now)) copy.phase_start = begun_;
+  return copy;
+}
+
+void Slot::check_deadline() {
+  Slate page = slate();
+  double limit = test_limit_ > 0 ? test_limit_ : limits_.test;
+  Due due = due_of(limits_, limit, phase_of(page), begun_, page.phase_start);
+  double now = monotonic();
+  if (due.at > 0 && now >= due.at) {
+    expire(phase_of(page), due.limit);
+    return;
+  }
+  double wait = due.at > 0 ? due.at - now : 0;
+  double shortest = shortest_phase(limits_);
+  if (shortest > 0 && (wait == 0 || shortest < wait)) wait = shortest;
+  if (wait > 0) after(wait, [this] { check_deadline(); });
+}
+
+void Slot::expire(Phase phase, double limit) {
+  attempt_.evidence.timed_out = phase;
+  attempt_.evidence.limit = limit;
+  attempt_.evidence.was_stopped = os::process_state(current_->pid) == 'T';
+  climb(Ladder::Stacks);
+}
+
+void Slot::climb(Ladder step) {
+  ladder_ = step;
+  switch (step) {
+    case Ladder::None: break;
+    case Ladder::Stacks:
+      os::send_signal(current_->pidfd, kStackSignal);
+      // A stopped process writes its stacks only when it goes on.
+      if (attempt_.evidence.was_stopped) os::send_signal(current_->pidfd, SIGCONT);
+      poll_stacks(0, loop_.clock().now() + os::seconds(0.5));
+      break;
+    case Ladder::Interrupted:
+      os::send_signal(current_->pidfd, SIGINT);
+      after(limits_.grace, [this] { climb(Ladder::Terminated); });
+      break;
+    case Ladder::Terminated:
+      os::send_signal(current_->pidfd, SIGTERM);
+      after(std::min(1.0, limits_.grace), [this] { climb(Ladder::Killed); });
+      break;
+    case Ladder::Killed: kill_tree(); break;
+  }
+}
+
+void Slot::poll_stacks(std::size_t last_size, os::Time give_up) {
+  std::size_t size = os::file_size(stacks_.get());
+  // Nothing says that faulthandler has finished, except that the file no longer grows.
+  if ((size > 0 && size == last_size) || loop_.clock().now() >= give_up) {
+    climb(Ladder::Interrupted);
+    return;
+  }
+  after(0.01, [this, size, give_up] { poll_stacks(size, give_up); });
+}
+
+void Slot::kill_tree() {
+  // With a group the zygote goes too, and comes back in milliseconds; without, everything below it but the next test.
+  if (!cgroup_.kill_all()) {
+    pid_t spare = next_ != nullptr ? next_->pid : 0;
+    os::send_signal(current_->pidfd, SIGKILL);
+    os::kill_descendants(zygote_pid_, [spare](pid_t pid) { return pid == spare; });
+  }
+  // If even that is not followed by an exit (a process in uninterruptible sleep), the slot goes on without it.
+  after(10, [this] { on_zygote_gone(); });
+}
+
+void Slot::stop(double grace) {
+  if (current_ == nullptr || exited_) return;
+  stopping_ = true;
+  if (ladder_ != Ladder::None) return;  // At a deadline already: that ends sooner.
+  ladder_ = Ladder::Interrupted;
+  os::send_signal(current_->pidfd, SIGINT);
+  after(grace, [this] { climb(Ladder::Killed); });
+}
+
+void Slot::shut_down() {
+  shut_ = true;
+  loop_.cancel(timer_);
+  if (zygote_pid_ > 0 && !cgroup_.kill_all()) {
+    os::kill_descendants(zygote_pid_, [](pid_t) { return false; });
+  }
+  os::send_signal(zygote_pidfd_, SIGKILL);
+  if (current_ != nullptr) {
+    stopping_ = true;
+    finish();
+  }
+  drop_zygote();
+}
+
+// ---- after the test --------------------------------------------------------------------------------------------------------
+
+std::vector<pid_t> Slot::survivors() const {
+  std::vector<pid_t> found;
+  if (zygote_pid_ == 0) return found;
+  // The zygote is a subreaper and the test's process is gone, so whatever the test left is a child of the zygote now (or of
+  // such a child), however often it has forked and called setsid.
+  for (pid_t pid : os::children_of(zygote_pid_)) {
+    if (pid == current_->pid || (next_ != nullptr && pid == next_->pid)) continue;
+    // A process that is being forked ahead, and whose number has not reached us yet.
+    if (next_ != nullptr && next_->pid == 0) continue;
+    char state = os::process_state(pid);
+    if (state != 'Z' && state != 'X' && state != '\0') found.push_back(pid);
+  }
+  return found;
+}
+
+void Slot::look_for_survivors(os::Time give_up) {
+  bool forking = next_ != nullptr && next_->pid == 0;
+  std::vector<pid_t> left = survivors();
+  if (left.empty() && !forking) {
+    finish();
+    return;
+  }
+  if (forking && loop_.clock().now() > give_up + os::seconds(5)) {
+    on_zygote_gone();  // It does not answer: a test can stop its zygote with a signal.
+    return;
+  }
+  if (loop_.clock().now() < give_up || forking) {
+    after(forking ? 0.001 : 0.01, [this, give_up] { look_for_survivors(give_up); });
+    return;
+  }
+  for (pid_t pid : left) {
+    attempt_.evidence.survivors.push_back({pid, os::command_line(pid)});
+    for (pid_t below : os::descendants_of(pid)) attempt_.evidence.survivors.push_back({below, os::command_line(below)});
+  }
+  wait_for_kill(0);
+}
+
+void Slot::wait_for_kill(int tries) {
+  if (survivors().empty()) {
+    finish();
+    return;
+  }
+  if (tries < 50) {
+    pid_t spare = next_ != nullptr ? next_->pid : 0;
+    os::kill_descendants(zygote_pid_, [spare](pid_t pid) { return pid == spare; });
+    after(0.005, [this, tries] { wait_for_kill(tries + 1); });
+    return;
+  }
+  kill_tree();
+}
+
+void Slot::finish() {
+  loop_.cancel(timer_);
+  std::unique_ptr<Process> ended = std::move(current_);
+  read_stream();
+  Attempt attempt = std::move(attempt_);
+  attempt_ = Attempt{};
+  attempt.duration = monotonic() - begun_;
+  attempt.evidence.slate = slate();
+  attempt.stacks = os::read_tail(stacks_.get(), kStacksTail);
+  attempt.out = os::read_tail(out_.get(), kOutputTail);
+  attempt.err = os::read_tail(err_.get(), kOutputTail);
+  // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own.
+  bool finished_anyway = attempt.evidence.done && ladder_ == Ladder::None;
+  if (stopping_ && !finished_anyway) {
+    host_.on_abandoned(attempt.test, id_);
+  } else {
+    host_.on_finished(std::move(attempt));
+  }
+  if (shut_) return;
+  if (zygote_ == nullptr) {
+    ask_for_zygote();
+  } else if (zygote_pid_ > 0) {
+    host_.on_idle(id_);
+  }
+}
+
+void Slot::read_stream() {
+  char buffer[65536];
+  for (;;) {
+    ssize_t n = ::read(stream_read_.get(), buffer, sizeof buffer);
+    if (n <= 0) return;
+    std::string text(buffer, static_cast<std::size_t>(n));
+    attempt_.stream += text;
+    if (attempt_.stream.size() > 2 * kOutputTail) attempt_.stream.erase(0, attempt_.stream.size() - kOutputTail);
+    host_.on_output(id_, text);
+  }
+}
+
+}  // namespace holdfast::run

@@ -1,0 +1,70 @@
+// crashnote: writes why a process dies onto its slot's slate (engine/run/slate.h), from a signal handler.
+//
+// Loaded with ctypes by python/holdfast/crash.py after faulthandler has been enabled. For each fatal signal it keeps the handler
+// that was there (faulthandler's, which writes the Python stacks) and calls it after having written its note. Everything in the
+// handler is async-signal-safe: stores into a shared page, and a call of the previous handler.
+//
+// Why not without it: si_code and si_addr exist only in the handler's siginfo. faulthandler does not show them and raises the
+// signal again, so whoever looks later (waitid, a tracer) sees SI_TKILL.
+#define _GNU_SOURCE
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+struct slate {
+  uint32_t phase, reserved;
+  double phase_start, test_start;
+  uint32_t crash_set;
+  int32_t signal, si_code, sender;
+  uint64_t address;
+};
+
+static const int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+#define COUNT (sizeof kSignals / sizeof kSignals[0])
+
+static struct sigaction previous[COUNT];
+static struct slate* slate;
+static pid_t owner;
+
+static void take_note(int signal, siginfo_t* info, void* context) {
+  // A child that the test forked shares the page but not the verdict.
+  if (slate != NULL && getpid() == owner && !slate->crash_set) {
+    slate->signal = signal;
+    slate->si_code = info->si_code;
+    slate->sender = info->si_code <= 0 ? info->si_pid : 0;
+    slate->address = (uint64_t)(uintptr_t)info->si_addr;
+    slate->crash_set = 1;
+  }
+  for (size_t i = 0; i < COUNT; ++i) {
+    if (kSignals[i] != signal) continue;
+    if (previous[i].sa_flags & SA_SIGINFO) {
+      previous[i].sa_sigaction(signal, info, context);
+    } else if (previous[i].sa_handler != SIG_DFL && previous[i].sa_handler != SIG_IGN) {
+      previous[i].sa_handler(signal);
+    } else {
+      // Back to the default and again: a fault repeats itself when we return, a sent signal must be sent again.
+      sigaction(signal, &previous[i], NULL);
+      raise(signal);
+    }
+  }
+}
+
+/// Arms the handlers. `page` must stay mapped for the life of the process. Returns 0, or -1 where a handler cannot be set.
+__attribute__((visibility("default"))) int crashnote_arm(void* page) {
+  slate = page;
+  for (size_t i = 0; i < COUNT; ++i) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = take_note;
+    // On the alternate stack that faulthandler has set up, since the fault may be a stack overflow.
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
+    sigemptyset(&action.sa_mask);
+    if (sigaction(kSignals[i], &action, &previous[i]) != 0) return -1;
+  }
+  return 0;
+}
+
+/// To be called in the test's own process, after the fork: notes are taken for it alone.
+__attribute__((visibility("default"))) void crashnote_own(void) { owner = getpid(); }
