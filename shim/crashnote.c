@@ -61,6 +61,9 @@ __attribute__((visibility("default"))) int crashnote_arm(void* page) {
     // On the alternate stack that faulthandler has set up, since the fault may be a stack overflow.
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
     sigemptyset(&action.sa_mask);
+    // Armed a second time (another page after a fork): keep the first predecessor, or we would call ourselves for ever.
+    struct sigaction now;
+    if (sigaction(kSignals[i], NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) && now.sa_sigaction == take_note) continue;
     if (sigaction(kSignals[i], &action, &previous[i]) != 0) return -1;
   }
   return 0;

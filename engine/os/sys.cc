@@ -48,6 +48,8 @@ Result<std::pair<Fd, Fd>> open_pipe() {
 
 void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
+void set_close_on_exec(int fd) { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
+
 std::size_t file_size(int fd) {
   struct stat st {};
   return ::fstat(fd, &st) == 0 ? static_cast<std::size_t>(st.st_size) : 0;

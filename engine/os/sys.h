@@ -24,6 +24,7 @@ Result<std::pair<Fd, Fd>> open_channel_pair();
 /// A pipe: reading end (non-blocking), writing end (blocking).
 Result<std::pair<Fd, Fd>> open_pipe();
 void set_nonblocking(int fd);
+void set_close_on_exec(int fd);
 
 /// Size of a file, 0 if it cannot be told.
 std::size_t file_size(int fd);

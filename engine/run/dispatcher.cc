@@ -53,6 +53,9 @@ Dispatcher::Dispatcher(os::Loop& loop, const Options& options) : loop_(loop), op
 Dispatcher::~Dispatcher() = default;
 
 Status Dispatcher::open() {
+  // They came over exec, so they are inheritable; what the engine starts must not have them.
+  os::set_close_on_exec(options_.control_fd);
+  if (options_.zygote_fd >= 0) os::set_close_on_exec(options_.zygote_fd);
   os::Fd socket(options_.control_fd);
   os::set_nonblocking(socket.get());
   control_ = std::make_unique<wire::Channel>(loop_, std::move(socket), wire::kTrustedFrameLimit);
@@ -268,7 +271,7 @@ SlotHost Dispatcher::slot_host() {
     }
     root_->start_slot_zygote(slot, socket, forkable_);
   };
-  host.zygote_config = [this] { return forkable_ ? wire::Json() : root_->start_config(); };
+  host.zygote_config = [this] { return root_->start_config(); };
   host.on_idle = [this](int slot) { give_work(slot); };
   host.on_finished = [this](Attempt attempt) { on_finished(std::move(attempt)); };
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
@@ -303,6 +306,15 @@ void Dispatcher::give_work(int slot) {
 }
 
 void Dispatcher::on_finished(Attempt attempt) {
+  for (const char* wish : {"exit", "stop"}) {
+    if (attempt.done.contains(wish)) tell({{"t", wish}, {"with", attempt.done[wish]}});
+  }
+  if (attempt.done.contains("exit")) {
+    // pytest.exit() inside a test ends the session; as in plain pytest the test itself has no outcome.
+    stopping_ = true;
+    on_abandoned(attempt.test, attempt.slot);
+    return;
+  }
   const Evidence& evidence = attempt.evidence;
   journal::Record record;
   record.test = static_cast<std::int64_t>(attempt.test);
@@ -323,9 +335,6 @@ void Dispatcher::on_finished(Attempt attempt) {
   if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
   tests_[attempt.test].settled = true;
   settle(std::move(record), ids_[attempt.test], false);
-  for (const char* wish : {"exit", "stop"}) {
-    if (attempt.done.contains(wish)) tell({{"t", wish}, {"with", attempt.done[wish]}});
-  }
 }
 
 // The verdict is in the ledger; now the log and the controller hear of it.

@@ -40,7 +40,7 @@ struct Attempt {
 struct SlotHost {
   /// Gets a zygote that will speak over the given socket; the slot hears of it by its hello.
   std::function<void(int slot, const os::Fd& socket)> start_zygote;
-  /// What a cold process needs to know (the controller's own words); null where zygotes fork what they hold.
+  /// The controller's words to zygotes (protocol/README.md, `configure.zygote`).
   std::function<wire::Json()> zygote_config;
   std::function<void(int slot)> on_idle;
   std::function<void(Attempt attempt)> on_finished;

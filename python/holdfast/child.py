@@ -1,0 +1,215 @@
+"""The process of one test: waits for its order, runs setup, call and teardown, says what came of it, and ends.
+
+It never returns into the zygote's frames, and a process that the test itself forks says nothing here.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NoReturn, Optional
+
+import pytest
+
+from holdfast import crash, streams, wire
+from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
+from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
+
+
+def enter_slot(config: pytest.Config, slot: int, base: Optional[str]) -> None:
+    """What belongs to the slot and not to the test: its directory below `base`, the run's temporary directory."""
+    factory = getattr(config, "_tmp_path_factory", None)
+    if base and factory is not None:
+        own = Path(base) / f"popen-gw{slot}"
+        own.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Not `_given_basetemp`: a given one is emptied by whoever uses it first, which here is every test.
+        factory._basetemp = own
+
+
+class TestRunner:
+    """The pytest plugin of a test's process."""
+
+    __test__ = False
+
+    def __init__(self, session: pytest.Session, slate: Slate) -> None:
+        self.session = session
+        self.config = session.config
+        self.slate = slate
+        self.channel: Optional[wire.Channel] = None
+        self.owner = 0
+        self._held: list[wire.Frame] = []
+        self._keywords_sent = False
+        self._escaped = False
+        self._outcomes: dict[str, str] = {}
+        plain_attributes()
+
+    # ---- the life of the process
+
+    def run(self, sock: socket.socket, parent: int) -> NoReturn:
+        """Runs the one test that the engine names. Ends the process."""
+        self.owner = os.getpid()
+        if not crash.die_with_parent(parent):
+            os._exit(0)
+        # A session of its own: signals that a test sends to its process group reach nobody else.
+        os.setsid()
+        self.channel = wire.Channel(socket.socket(fileno=streams.out_of_the_way(sock.detach())))
+        order = self.channel.receive()
+        if order is None:
+            os._exit(0)
+        self.run_item(self.session.items[int(order["test"])], str(order["id"]))
+
+    def run_item(self, item: pytest.Item, expected_id: str) -> NoReturn:
+        crash.own()
+        clear_exit_functions()
+        done: wire.Frame = {"t": "done"}
+        if item.nodeid != expected_id:
+            self._send({"t": "done", "verdict": "error", "reason": f"collected {item.nodeid}, asked for {expected_id}"})
+            os._exit(3)
+        try:
+            self.slate.enter(SETUP)
+            item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        except pytest.exit.Exception as request:
+            done["exit"] = {"reason": str(request.msg), "code": request.returncode}
+        except BaseException as problem:
+            self._leave_if_not_owner()
+            self._report_escape(item, problem)
+            self._escaped = True
+        self._leave_if_not_owner()
+        if self.session.shouldstop or self.session.shouldfail:
+            done["stop"] = str(self.session.shouldstop or self.session.shouldfail)
+        self.slate.enter(EXIT)
+        run_exit_functions()
+        streams.flush_all()
+        done["verdict"] = self._verdict()
+        self._send_held()
+        self._send(done)
+        os._exit(0)
+
+    def _leave_if_not_owner(self) -> None:
+        """A child that the test forked, and that walked back out of the test into the runner, ends here, unheard."""
+        if os.getpid() != self.owner:
+            os._exit(0)
+
+    def _report_escape(self, item: pytest.Item, problem: BaseException) -> None:
+        """An exception that left the protocol itself: a plugin's hook raised. In plain pytest that is an internal error of the whole
+        run; here it is the test's."""
+        info = pytest.ExceptionInfo.from_exc_info((type(problem), problem, problem.__traceback__))
+        report = pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords={},
+            outcome="failed",
+            longrepr="a hook raised outside of the test:\n" + str(info.getrepr(style="short")),
+            when="teardown" if "setup" in self._outcomes else "setup",
+        )
+        self.pytest_runtest_logreport(report)
+
+    # ---- hooks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self) -> None:
+        self.slate.enter(CALL)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(self) -> None:
+        self._leave_if_not_owner()
+        self.slate.enter(TEARDOWN)
+
+    @pytest.hookimpl
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self._leave_if_not_owner()
+        self._note_outcome(report)
+        if is_plain_pass(report):
+            keywords = None if self._keywords_sent else [str(k) for k in report.keywords]
+            self._keywords_sent = True
+            self._held.append({"t": "report", "report": short_report(report, keywords)})
+            return
+        self._held.append({"t": "report", "report": full_report(self.config, report)})
+        # At once: what it says must not be lost if a later phase dies.
+        self._send_held()
+
+    @pytest.hookimpl
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
+    ) -> None:
+        if os.getpid() == self.owner:
+            data = warning_data(warning_message, when, nodeid, location)
+            self._held.append({"t": "report", "report": {"warning": data}})
+
+    @pytest.hookimpl
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self._held.append({"t": "report", "report": {"internal": str(excrepr)}})
+        self._send_held()
+
+    # ---- what came of it
+
+    def _note_outcome(self, report: Any) -> None:
+        when = str(getattr(report, "when", "call"))
+        outcome = report.outcome
+        if hasattr(report, "wasxfail"):
+            outcome = {"skipped": "xfailed", "passed": "xpassed"}.get(outcome, outcome)
+        if self._outcomes.get(when) == "failed":
+            return  # A later report of the same phase (a subtest, a rerun's successor) does not undo a failure.
+        if outcome == "rerun":
+            return
+        self._outcomes[when] = outcome
+
+    def _verdict(self) -> str:
+        if self._escaped:
+            return "error"
+        setup, call, teardown = (self._outcomes.get(when, "") for when in ("setup", "call", "teardown"))
+        if setup == "failed":
+            return "error"
+        if setup in ("skipped", "xfailed"):
+            return "error" if teardown == "failed" else setup
+        if call == "failed":
+            return "failed"
+        if teardown == "failed":
+            return "error"
+        return call or "error"
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, []
+        if self.channel is not None and held:
+            self._send_bytes(b"".join(wire.encode(frame) for frame in held))
+
+    def _send(self, frame: wire.Frame) -> None:
+        self._send_bytes(wire.encode(frame))
+
+    def _send_bytes(self, data: bytes) -> None:
+        assert self.channel is not None
+        try:
+            self.channel.sock.sendall(data)
+        except OSError:
+            # The test has closed the socket, or the engine has gone. The engine sees a process that ended without a word.
+            os._exit(3)
+
+
+def clear_exit_functions() -> None:
+    """What modules registered while they were collected belongs to the zygote, which may still be in use when this process ends."""
+    import atexit
+
+    atexit._clear()
+
+
+def run_exit_functions() -> None:
+    """What the test registered itself, and what multiprocessing has to clean up, as at the end of an interpreter."""
+    import atexit
+
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        try:
+            util._run_finalizers()  # type: ignore[attr-defined]
+        except Exception:
+            pass
+    atexit._run_exitfuncs()
+
+
+def wait_until(moment: float) -> None:
+    """Sleeps to a time of time.monotonic(); for tests of the product itself."""
+    while time.monotonic() < moment:
+        time.sleep(min(0.01, max(0.0, moment - time.monotonic())))

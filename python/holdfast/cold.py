@@ -1,0 +1,100 @@
+"""Cold processes: where forking is not safe, each test gets an interpreter of its own, which imports the test's file alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from typing import NoReturn
+
+from holdfast import crash, streams, wire
+from holdfast.serve import SlotFiles, serve_slot
+from holdfast.zygote import COLD_SOCKET, WorkerInfo, enter, set_default_signals
+
+_CONFIG_VARIABLE = "HOLDFAST_COLD"
+
+
+def run_spawner(channel: wire.Channel) -> NoReturn:
+    """A slot's zygote that has imported nothing: every `fork` becomes an exec of `--cold`."""
+    set_default_signals()
+    frame = channel.receive()
+    if frame is None:
+        os._exit(0)
+    crash.reap_orphans_here()
+    files = SlotFiles(channel)
+    config = frame["config"]
+    # Descriptors keep their numbers over exec; these are far above what the interpreter opens.
+    inherited = {"out": files.out, "err": files.err, "stacks": files.stacks, "slate": files.slate_fd, "stream": files.stream}
+    os.environ[_CONFIG_VARIABLE] = json.dumps({"slot": frame["slot"], "files": inherited, "config": config})
+
+    def become_cold(fd: int, parent: int) -> None:
+        if not crash.die_with_parent(parent):
+            os._exit(0)
+        os.setsid()
+        streams.null_stdin()
+        os.dup2(fd, COLD_SOCKET)
+        for number in inherited.values():
+            os.set_inheritable(number, True)
+        os.execv(config["python"][0], [*config["python"], "-m", "holdfast.zygote", "--cold"])
+
+    serve_slot(channel, become_cold)
+    os._exit(3)
+
+
+def run_cold(channel: wire.Channel) -> NoReturn:
+    """Waits for its order, then collects the file of that test and runs it."""
+    import pytest
+
+    from holdfast.child import TestRunner, enter_slot
+    from holdfast.slate import SETUP, Slate
+    from holdfast.worker import prepare_config
+
+    given = json.loads(os.environ.pop(_CONFIG_VARIABLE))
+    files, config, slot = given["files"], given["config"], int(given["slot"])
+    for number in files.values():
+        os.set_inheritable(number, False)
+    channel.sock = socket.socket(fileno=streams.out_of_the_way(channel.sock.detach()))
+    slate = Slate(files["slate"])
+    os.close(files["slate"])
+    order = channel.receive()
+    if order is None:
+        os._exit(0)
+    enter(config)
+    info = WorkerInfo(config)
+    info.set_environment(slot)
+    # Importing the file is part of this test's setup: it is watched, and charged, as such.
+    slate.enter(SETUP)
+    os.dup2(files["out"], 1)
+    os.dup2(files["err"], 2)
+    crash.arm(files["stacks"], slate)
+    crash.own()
+    test_id = str(order["id"])
+    # The user's own command line, so that rootdir, ini file and conftests are found as ever; then only this test's file.
+    pytest_config = prepare_config(config["args"], None, info)
+    pytest_config.args = [os.path.join(pytest_config.rootpath, test_id.split("::")[0])]
+    pytest_config.workerinput.update(info.workerinput(slot))  # type: ignore[attr-defined]
+
+    class ColdRun:
+        """Takes the place of the root worker's loop: one test, in this very process."""
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtestloop(self, session: pytest.Session) -> bool:
+            runner = TestRunner(session, slate)
+            runner.owner = os.getpid()
+            runner.channel = channel
+            crash.arm(files["stacks"], slate)
+            enter_slot(pytest_config, slot, config.get("basetemp"))
+            streams.attach(pytest_config, files["out"], files["err"], files["stream"])
+            pytest_config.pluginmanager.register(runner, "holdfast-runner")
+            for item in session.items:
+                if item.nodeid == test_id:
+                    runner.run_item(item, test_id)
+            print(f"holdfast: {test_id} was not found again in a cold process", file=sys.stderr)
+            os._exit(3)
+
+    pytest_config.pluginmanager.register(ColdRun(), "holdfast-cold")
+    pytest_config.hook.pytest_cmdline_main(config=pytest_config)
+    print(f"holdfast: {test_id} could not be collected in a cold process", file=sys.stderr)
+    os._exit(3)
+

@@ -1,0 +1,59 @@
+"""What a process says when it dies or hangs: Python stacks by faulthandler, signal and address by libcrashnote.
+
+faulthandler writes from inside its C signal handler, so it also works in a process that holds the GIL, loops in C, or ignores
+SIGINT. No ptrace is needed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import signal
+from typing import Any
+
+from holdfast.engine_path import find_crashnote
+from holdfast.slate import Slate
+
+# The engine sends it to ask for the stacks (engine/run/slot.cc). A real-time signal that glibc and common libraries leave alone.
+STACK_SIGNAL = 52
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_crashnote: Any = None
+
+
+def arm(stacks_fd: int, slate: Slate) -> None:
+    """Sends the stacks of this process and its forks to `stacks_fd`, and crash notes to `slate`."""
+    global _crashnote
+    faulthandler.enable(file=stacks_fd, all_threads=True)
+    # The signal mask is inherited over exec; a user's launcher may have blocked everything.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {STACK_SIGNAL})
+    faulthandler.register(STACK_SIGNAL, file=stacks_fd, all_threads=True, chain=False)
+    path = find_crashnote()
+    if path is None:
+        return
+    _crashnote = ctypes.CDLL(path)
+    _crashnote.crashnote_arm.argtypes = [ctypes.c_void_p]
+    _crashnote.crashnote_arm(slate.address)
+
+
+def own() -> None:
+    """After a fork, in the process whose crash counts."""
+    if _crashnote is not None:
+        _crashnote.crashnote_own()
+
+
+def die_with_parent(parent: int) -> bool:
+    """Asks the kernel to kill this process when its parent ends. False if `parent` has ended already."""
+    import os
+
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The parent may have died between the fork and the call.
+    return os.getppid() == parent
+
+
+def reap_orphans_here() -> None:
+    """Makes this process the parent of whatever its descendants leave behind."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

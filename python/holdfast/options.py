@@ -1,0 +1,213 @@
+"""The options that users see, and the one place where their values are checked. Each has an ini twin (`--hf-slots`, `hf_slots`)."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Optional, Union
+
+import pytest
+
+DEFAULT_TIMEOUT = 600.0
+DEFAULT_GRACE = 5.0
+PHASES = ("collect", "setup", "call", "teardown", "exit")
+MAX_SLOTS = 4096
+
+
+def slots(text: str) -> str:
+    """`auto` or a number of at least 1; returned as text, for the engine to interpret."""
+    if text == "auto":
+        return text
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of slots; give 1 or more, or `auto`") from None
+    if not 1 <= number <= MAX_SLOTS:
+        raise argparse.ArgumentTypeError(f"{number} slots are not possible; give 1 to {MAX_SLOTS}, or `auto`")
+    return str(number)
+
+
+def seconds(text: str) -> float:
+    """A finite number of seconds, 0 for none."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} seconds are not possible; give 0 (no limit) or more")
+    return number
+
+
+def deadlines(text: str) -> dict[str, float]:
+    """`setup:30,exit:5` -> {"setup": 30.0, "exit": 5.0}."""
+    found: dict[str, float] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        phase, colon, value = part.partition(":")
+        if not colon or phase not in PHASES:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not PHASE:SECONDS with a phase out of {', '.join(PHASES)} (for example setup:30,exit:5)"
+            )
+        found[phase] = seconds(value)
+    return found
+
+
+def isolation(text: str) -> str:
+    if text != "test":
+        raise argparse.ArgumentTypeError(f"{text!r} is not an isolation of this version; `test` is (a process a test)")
+    return text
+
+
+@dataclass(frozen=True)
+class _Option:
+    name: str
+    parse: Optional[Callable[[str], Any]]
+    default: Any
+    help: str
+    metavar: Optional[str] = None
+
+    @property
+    def dest(self) -> str:
+        return self.name.lstrip("-").replace("-", "_")
+
+
+OPTIONS = (
+    _Option("--hf-slots", slots, "auto", "tests at a time; auto: the CPUs that this process may use", "N|auto"),
+    _Option("--hf-isolate", isolation, "test", "a process per test (the only isolation so far)", "test"),
+    _Option("--hf-timeout", seconds, None, "limit for one test, setup and call together (default 600; 0: none)", "SECONDS"),
+    _Option("--hf-deadlines", deadlines, {}, "limits of single phases: collect, setup, call, teardown, exit", "PHASE:S,..."),
+    _Option("--hf-grace", seconds, DEFAULT_GRACE, "after SIGINT, time for teardown before SIGTERM and SIGKILL (5)", "SECONDS"),
+    _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
+    _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
+)
+
+
+def add_options(parser: pytest.Parser) -> None:
+    group = parser.getgroup("holdfast", "holdfast: crash-proof parallel runs")
+    group.addoption("--holdfast", action="store_true", default=False, help="run the tests under the Holdfast engine")
+    parser.addini("holdfast", "run under the Holdfast engine (as --holdfast)", type="bool", default=False)
+    for option in OPTIONS:
+        # No default here: None means that the command line is silent, and the ini twin decides.
+        group.addoption(
+            option.name, dest=option.dest, type=option.parse, default=None, metavar=option.metavar, help=option.help
+        )
+        parser.addini(option.dest, f"{option.help} (as {option.name})", default=None)
+    group.addoption(
+        "--hf-resume",
+        action="store_true",
+        default=False,
+        help="run what has no verdict in the ledger (--hf-journal, or the latest one), and report the whole run",
+    )
+
+
+def is_enabled(config: pytest.Config, options: argparse.Namespace) -> bool:
+    return bool(getattr(options, "holdfast", False) or config.getini("holdfast"))
+
+
+def value_of(config: pytest.Config, options: argparse.Namespace, option: _Option) -> Any:
+    """Command line, else ini, else default. Raises pytest.UsageError for an ini value that is none."""
+    given = getattr(options, option.dest, None)
+    if given is not None:
+        return given
+    text: Any = config.getini(option.dest)
+    if not text:
+        return option.default
+    try:
+        return option.parse(str(text)) if option.parse else str(text)
+    except argparse.ArgumentTypeError as problem:
+        raise pytest.UsageError(f"{config.inipath or 'ini file'}: {option.dest}: {problem}") from None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the options decide, checked."""
+
+    slots: str
+    timeout: float
+    phases: dict[str, float]
+    grace: float
+    journal: Path
+    resume: bool
+    log: Optional[Path]
+    notes: list[str] = field(default_factory=list)
+
+    def limits(self) -> dict[str, float]:
+        """In the words of the engine (engine/run/limits.h)."""
+        # A test's limit says how patient the user is, but an import may well be slower than the slowest test.
+        collect = max(self.timeout, 10.0) if self.timeout else 0.0
+        return {"test": self.timeout, "collect": collect, "exit": 10.0, "grace": self.grace, **self.phases}
+
+
+def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:
+    return str(value_of(config, options, OPTIONS[0]))
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """Raises pytest.UsageError."""
+    values = {option.dest: value_of(config, config.option, option) for option in OPTIONS}
+    _refuse_conflicts(config)
+    base = config.invocation_params.dir
+    notes: list[str] = []
+    resume = bool(config.getoption("hf_resume"))
+    timeout: Union[float, None] = values["hf_timeout"]
+    return Settings(
+        slots=values["hf_slots"],
+        timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
+        phases=values["hf_deadlines"],
+        grace=values["hf_grace"],
+        journal=_journal_path(config, values["hf_journal"], resume, notes),
+        resume=resume,
+        log=base / values["hf_log"] if values["hf_log"] else None,
+        notes=notes,
+    )
+
+
+def _refuse_conflicts(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):
+        raise pytest.UsageError(
+            "--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N"
+        )
+    for name in ("usepdb", "trace"):
+        if config.getoption(name, False):
+            raise pytest.UsageError(
+                f"--{'pdb' if name == 'usepdb' else name} needs the terminal, which tests under --holdfast do not have; "
+                "run the test alone, without --holdfast"
+            )
+
+
+def _journal_path(config: pytest.Config, given: str, resume: bool, notes: list[str]) -> Path:
+    if given:
+        return (config.invocation_params.dir / given).absolute()
+    directory = config.rootpath / ".holdfast"
+    if resume:
+        ledgers = sorted(directory.glob("run-*.db"))
+        if not ledgers:
+            raise pytest.UsageError(f"--hf-resume: there is no ledger in {directory}; give one with --hf-journal=FILE")
+        return ledgers[-1]
+    return _new_journal(directory, notes)
+
+
+def _new_journal(directory: Path, notes: list[str]) -> Path:
+    import datetime
+    import tempfile
+
+    name = f"run-{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.db"
+    try:
+        directory.mkdir(exist_ok=True)
+        ignore = directory / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("# Made by holdfast.\n*\n")
+        _keep_newest(directory, 10)
+    except OSError as problem:
+        elsewhere = Path(tempfile.mkdtemp(prefix="holdfast-")) / name
+        notes.append(f"{directory} cannot be written ({problem.strerror}); the ledger is {elsewhere}")
+        return elsewhere
+    return directory / name
+
+
+def _keep_newest(directory: Path, count: int) -> None:
+    """Old ledgers of our own naming go, so that the directory does not grow for ever."""
+    for old in sorted(directory.glob("run-*.db"))[:-count]:
+        for path in directory.glob(old.name + "*"):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,81 @@
+"""The pytest plugin (entry point `holdfast`): options, and the start of everything when `--holdfast` is given."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Generator, Optional
+
+import pytest
+
+from holdfast import options
+
+_ENGINE = pytest.StashKey[Any]()
+
+# Set while a zygote makes its own configuration: there this plugin only declares its options and fixtures.
+configuring_zygote = False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options.add_options(parser)
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
+    """Before pytest captures output and loads the user's conftest files: the cleanest moment to fork."""
+    known = early_config.known_args_namespace
+    if not configuring_zygote and options.is_enabled(early_config, known) and _runs_tests(known):
+        _start(early_config)
+    yield
+
+
+def _runs_tests(known: Any) -> bool:
+    """False for command lines that only print something."""
+    names = ("help", "version", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow")
+    return not any(getattr(known, name, False) for name in names)
+
+
+def _start(config: pytest.Config) -> None:
+    from holdfast.launch import start_engine
+    from holdfast.zygote import WorkerInfo
+
+    params = config.invocation_params
+    info = WorkerInfo({"argv": list(sys.argv)})
+    slots = options.slots_of(config, config.known_args_namespace)
+    info.slots = _count(slots)
+    engine = start_engine(slots, list(params.args), params.plugins, info)
+    config.stash[_ENGINE] = engine
+    config.add_cleanup(lambda: engine.end() if engine.sock.fileno() >= 0 else None)
+
+
+def _count(slots: str) -> int:
+    """As the engine counts `auto` (engine/inventory/cpus.cc), without asking it: cgroup quotas are rare, so it corrects us by hello."""
+    return len(os.sched_getaffinity(0)) if slots == "auto" else int(slots)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "timeout(seconds): limit for this test, setup and call together (holdfast)")
+    config.addinivalue_line("markers", "holdfast(timeout=SECONDS): how holdfast runs this test")
+    engine = config.stash.get(_ENGINE, None)
+    if engine is not None and not hasattr(config, "workerinput"):
+        from holdfast.controller import Controller
+
+        config.pluginmanager.register(Controller(config, engine), "holdfast-controller")
+
+
+@pytest.fixture(scope="session")
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """`gw0`, `gw1`, ... for the slot that runs the test, or `master` without workers (as pytest-xdist's)."""
+    worker_input: Optional[dict[str, Any]] = getattr(request.config, "workerinput", None)
+    return str(worker_input["workerid"]) if worker_input else "master"
+
+
+@pytest.fixture(scope="session")
+def testrun_uid(request: pytest.FixtureRequest) -> str:
+    """The same for all tests of a run, another in every run (as pytest-xdist's)."""
+    worker_input: Optional[dict[str, Any]] = getattr(request.config, "workerinput", None)
+    if worker_input:
+        return str(worker_input["testrunuid"])
+    import uuid
+
+    return uuid.uuid4().hex

@@ -1,0 +1,230 @@
+"""From what the engine says of a test to the reports that pytest's hooks are given. Pure: no socket, no terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import pytest
+
+from holdfast.relay import warning_from
+from holdfast.wire import Frame
+
+PYTEST_VERDICTS = frozenset(("passed", "failed", "error", "skipped", "xfailed", "xpassed"))
+# Letter and word on the terminal.
+SHOWN = {"crashed": ("C", "CRASHED"), "timeout": ("T", "TIMEOUT"), "exited": ("Q", "EXITED"), "error": ("E", "ERROR"), "lost": ("L", "LOST")}
+
+
+@dataclass
+class Gateway:
+    id: str
+
+
+@dataclass(eq=False)
+class WorkerNode:
+    """What plugins that know xdist read from `report.node`."""
+
+    gateway: Gateway
+    workerinput: dict[str, Any] = field(default_factory=dict)
+    workerinfo: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Item:
+    """A collected test, as the controller knows it."""
+
+    index: int
+    nodeid: str
+    location: tuple[str, Optional[int], str]
+
+
+@dataclass
+class Presented:
+    """What to pass to the hooks, in order."""
+
+    reports: list[Any] = field(default_factory=list)
+    warnings: list[Frame] = field(default_factory=list)
+    internal_errors: list[str] = field(default_factory=list)
+
+
+def present(config: pytest.Config, item: Item, result: Frame) -> Presented:
+    presented = Presented()
+    keywords: list[str] = []
+    for raw in result["reports"]:
+        if "warning" in raw:
+            presented.warnings.append(raw["warning"])
+        elif "internal" in raw:
+            presented.internal_errors.append(str(raw["internal"]))
+        elif "data" in raw:
+            report = config.hook.pytest_report_from_serializable(config=config, data=raw["data"])
+            if report is not None:
+                presented.reports.append(report)
+        else:
+            keywords = raw.get("keywords", keywords)
+            presented.reports.append(_short_report(item, raw, keywords))
+    if _needs_own_report(result):
+        presented.reports = _with_own_report(item, result, presented.reports)
+    _add_notes(result, presented.reports)
+    return presented
+
+
+def _short_report(item: Item, raw: Frame, keywords: list[str]) -> pytest.TestReport:
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords=dict.fromkeys(keywords, 1),
+        outcome="passed",
+        longrepr=None,
+        when=raw["when"],
+        duration=raw["duration"],
+        start=raw["start"],
+        stop=raw["stop"],
+    )
+
+
+def _needs_own_report(result: Frame) -> bool:
+    if result["verdict"] not in PYTEST_VERDICTS:
+        return True
+    # An error that no report of the test explains: it broke the protocol, or ran nothing.
+    return result["verdict"] == "error" and not any("data" in raw for raw in result["reports"])
+
+
+def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]:
+    """setup, call and teardown as pytest expects them, with the phase that died as the failing one."""
+    detail = result["detail"]
+    phase = str(detail.get("phase", "call"))
+    when = {"start": "setup", "setup": "setup", "call": "call"}.get(phase, "teardown")
+    headline = headline_of(result["verdict"], detail)
+    text = explain(headline, detail)
+    sections = _sections(detail, when)
+    kept = []
+    for report in reports:
+        if getattr(report, "when", "") == when and result["verdict"] != "error":
+            # The phase's own words come from its interruption (SIGINT at the deadline) or are of a part of it (a subtest).
+            if report.outcome == "failed" and report.longrepr is not None:
+                sections.append(("Holdfast: what the phase itself said", str(report.longrepr)))
+            continue
+        kept.append(report)
+    by_phase = [getattr(report, "when", "") for report in kept]
+    before = ["setup", "call", "teardown"][: ["setup", "call", "teardown"].index(when)]
+    whole: list[Any] = []
+    for earlier in before:
+        found = [r for r, phase_of in zip(kept, by_phase) if phase_of == earlier]
+        # Passed without output: such reports travel with the last one, which this test could not send.
+        whole += found or [_report(item, earlier, "passed", None, [], 0.0)]
+    failing = _report(item, when, "failed", _longrepr(item, text, headline), sections, float(result["duration"]))
+    failing.holdfast_verdict = result["verdict"]
+    whole.append(failing)
+    if when != "teardown":
+        later = [r for r, phase_of in zip(kept, by_phase) if phase_of == "teardown"]
+        whole += later or [_report(item, "teardown", "passed", None, sections, 0.0)]
+    return whole
+
+
+def _report(
+    item: Item, when: Any, outcome: Any, longrepr: Any, sections: list[tuple[str, str]], duration: float
+) -> pytest.TestReport:
+    return pytest.TestReport(
+        nodeid=item.nodeid,
+        location=item.location,
+        keywords={},
+        outcome=outcome,
+        longrepr=longrepr,
+        when=when,
+        sections=list(sections),
+        duration=duration,
+    )
+
+
+def _longrepr(item: Item, text: str, headline: str) -> Any:
+    """A representation that carries its one-line message, for the short summary and for junitxml."""
+    from _pytest._code.code import ReprEntryNative, ReprExceptionInfo, ReprFileLocation, ReprTraceback
+
+    path, line, _ = item.location
+    entries = [ReprEntryNative([text + "\n"])]
+    return ReprExceptionInfo(
+        reprtraceback=ReprTraceback(entries, None, "native"),
+        reprcrash=ReprFileLocation(path, (line or 0) + 1, headline),
+    )
+
+
+def headline_of(verdict: str, detail: Frame) -> str:
+    """One line: what happened, where, and the hardest fact about it."""
+    phase = detail.get("phase", "call")
+    if verdict == "crashed":
+        if detail.get("zygote_died"):
+            return f"crashed in {phase}: killed together with its zygote (did something kill the test's parent process?)"
+        return f"crashed in {phase}: {detail.get('signal')}{_signal_facts(detail)}"
+    if verdict == "timeout":
+        stopped = ", the process was stopped (SIGSTOP)" if detail.get("was_stopped") else ""
+        return f"timeout in {phase}: not finished after {detail.get('limit', 0):g} s{stopped}"
+    if verdict == "exited":
+        code = detail.get("code", 0)
+        how = "closed its socket, or was replaced by another program (exec), and ended" if detail.get("hung_up") else "ended"
+        return f"exited in {phase}: the process {how} with exit status {code} before the test was over"
+    return f"{verdict}: {detail.get('problem') or 'the process ended its test without a report'}"
+
+
+def _signal_facts(detail: Frame) -> str:
+    facts = []
+    if detail.get("si_code_name"):
+        facts.append(str(detail["si_code_name"]))
+    elif "si_code" in detail:
+        facts.append(f"si_code {detail['si_code']}")
+    if "address" in detail:
+        facts.append(f"address {detail['address']}")
+    if detail.get("sender"):
+        facts.append(f"sent by process {detail['sender']}")
+    return f" ({', '.join(facts)})" if facts else ""
+
+
+def explain(headline: str, detail: Frame) -> str:
+    stacks = str(detail.get("stacks") or "").strip()
+    if stacks:
+        return f"{headline}\n\n{stacks}"
+    return f"{headline}\n\n(no Python stack: the process died, or hung, without running faulthandler's handler)"
+
+
+def _sections(detail: Frame, when: str) -> list[tuple[str, str]]:
+    named = (("out", f"Captured stdout {when}"), ("err", f"Captured stderr {when}"), ("stream", "Uncaptured output"))
+    return [(title, str(detail[key])) for key, title in named if detail.get(key)]
+
+
+def _add_notes(result: Frame, reports: list[Any]) -> None:
+    """Verdict and notes where plugins find them: user properties (JUnit) and a section on the last report."""
+    if not reports:
+        return
+    last = reports[-1]
+    properties = []
+    if result["verdict"] not in PYTEST_VERDICTS:
+        properties.append(("holdfast_verdict", result["verdict"]))
+    if result["notes"]:
+        properties.append(("holdfast_notes", ",".join(result["notes"])))
+    if result["attempts"] > 1:
+        properties.append(("holdfast_attempts", str(result["attempts"])))
+    last.user_properties = [*last.user_properties, *properties]
+    leaked = leaks_of(result)
+    if leaked:
+        last.sections = [*last.sections, ("Holdfast: left behind and killed", "\n".join(leaked))]
+
+
+def leaks_of(result: Frame) -> list[str]:
+    return [f"process {leak['pid']}: {leak['command']}" for leak in result["detail"].get("leaked", [])]
+
+
+def module_report(result: Frame) -> pytest.CollectReport:
+    """The report of a module that died while it was imported."""
+    headline = headline_of(result["verdict"], result["detail"])
+    item = Item(-1, result["id"], (result["id"], None, result["id"]))
+    report = pytest.CollectReport(
+        nodeid=result["id"],
+        outcome="failed",
+        longrepr=_longrepr(item, explain(headline, result["detail"]), headline),
+        result=[],
+        sections=_sections(result["detail"], "collect"),
+    )
+    report.holdfast_verdict = result["verdict"]  # type: ignore[attr-defined]
+    return report
+
+
+__all__ = ["Gateway", "Item", "Presented", "WorkerNode", "present", "warning_from"]

@@ -1,0 +1,182 @@
+"""The loops of zygotes: wait for orders and for children, fork, tell. No test code runs in them.
+
+A zygote is single-threaded and blocks in poll() only. When the engine's socket ends it kills whatever is below it and goes.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+import socket
+from typing import TYPE_CHECKING, Callable
+
+import pytest
+
+from holdfast import child, crash, streams, wire
+from holdfast.procs import kill_descendants
+from holdfast.slate import Slate
+from holdfast.streams import out_of_the_way
+
+if TYPE_CHECKING:
+    from holdfast.worker import RootWorker
+
+
+class Server:
+    """One zygote's loop: `orders` maps a frame's type to what is to be done; children are reaped as they end."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self.channel = channel
+        self.orders: dict[str, Callable[[wire.Frame], None]] = {}
+        self.children: dict[int, int] = {}
+        self._poll = select.poll()
+        self._poll.register(channel.fileno(), select.POLLIN)
+
+    def add_child(self, pid: int) -> None:
+        fd = os.pidfd_open(pid)
+        self.children[fd] = pid
+        self._poll.register(fd, select.POLLIN)
+
+    def run(self) -> wire.Frame | None:
+        """Until a `finish` frame, which is returned, or until the engine goes away (None)."""
+        while True:
+            try:
+                while self.channel.pending():
+                    frame = self.channel.receive()
+                    if frame is None or frame["t"] == "finish":
+                        return frame
+                    self.orders[frame["t"]](frame)
+                for fd, _ in self._poll.poll():
+                    if fd == self.channel.fileno():
+                        if not self.channel.pump():
+                            return None
+                    else:
+                        self._reap(fd)
+            except (OSError, wire.WireError, KeyError):
+                return None
+            except KeyboardInterrupt:
+                continue  # SIGINT to the whole group is the controller's to interpret.
+
+    def _reap(self, fd: int) -> None:
+        pid = self.children.pop(fd)
+        self._poll.unregister(fd)
+        os.close(fd)
+        _, status, usage = os.wait4(pid, 0)
+        self.channel.send({"t": "exited", "pid": pid, "status": status, "maxrss": usage.ru_maxrss})
+        self._reap_orphans()
+
+    def _reap_orphans(self) -> None:
+        """Dead orphans (this process is their subreaper) must not stay zombies; our own children are left to _reap."""
+        own = set(self.children.values())
+        while True:
+            try:
+                info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                if info is None or info.si_pid in own:
+                    return
+                os.waitpid(info.si_pid, os.WNOHANG)
+            except ChildProcessError:
+                return
+
+    def forget(self) -> None:
+        """In a fork: the parent's children and socket are not ours."""
+        for fd in self.children:
+            os.close(fd)
+        self.channel.sock.close()
+
+
+def settle_memory() -> None:
+    """Before the first fork: a collection in a child would otherwise touch, and so copy, every page that holds an object."""
+    gc.collect()
+    gc.freeze()
+
+
+def serve_root(worker: RootWorker, session: pytest.Session) -> int:
+    """The root zygote after collection. Returns the exit status that the controller has decided on."""
+    settle_memory()
+    server = Server(worker.channel)
+
+    def fork_slot_zygote(frame: wire.Frame) -> None:
+        (fd,) = worker.channel.take_fds(1)
+        streams.flush_all()
+        pid = os.fork()
+        if pid == 0:
+            server.forget()
+            _run_slot_zygote(worker, session, socket.socket(fileno=fd))
+        os.close(fd)
+        server.add_child(pid)
+
+    server.orders["zygote"] = fork_slot_zygote
+    crash.reap_orphans_here()
+    frame = server.run()
+    if frame is None:
+        kill_descendants(os.getpid())
+        os._exit(0)
+    return int(frame.get("exitstatus", 0))
+
+
+def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.socket) -> None:
+    """A slot's zygote: forks one process a test. Never returns."""
+    try:
+        channel = wire.Channel(sock)
+        frame = channel.receive()
+        if frame is None:
+            os._exit(0)
+        crash.reap_orphans_here()
+        slot = int(frame["slot"])
+        files = SlotFiles(channel)
+        worker.info.set_environment(slot)
+        worker.config.workerinput.update(worker.info.workerinput(slot))  # type: ignore[attr-defined]
+        child.enter_slot(worker.config, slot, (frame.get("config") or {}).get("basetemp"))
+        crash.arm(files.stacks, files.slate)
+        os.close(worker.stacks_fd)
+        os.close(files.slate_fd)
+        streams.attach(worker.config, files.out, files.err, files.stream)
+        worker.config.pluginmanager.unregister(worker)
+        runner = child.TestRunner(session, files.slate)
+        worker.config.pluginmanager.register(runner, "holdfast-runner")
+        settle_memory()
+        serve_slot(channel, lambda fd, parent: runner.run(socket.socket(fileno=fd), parent))
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    os._exit(3)
+
+
+class SlotFiles:
+    """The files that came with the `slot` frame."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self.out, self.err, self.stacks, self.slate_fd, self.stream = (
+            out_of_the_way(fd) for fd in channel.take_fds(5)
+        )
+        self.slate = Slate(self.slate_fd)
+
+
+def serve_slot(channel: wire.Channel, run: Callable[[int, int], None]) -> None:
+    """Forks a process for every `fork` frame; `run(fd, parent)` is the process's life. Never returns."""
+    channel.sock = socket.socket(fileno=out_of_the_way(channel.sock.detach()))
+    server = Server(channel)
+
+    def fork_test(frame: wire.Frame) -> None:
+        (fd,) = channel.take_fds(1)
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                server.forget()
+                run(fd, parent)
+            finally:
+                os._exit(3)
+        os.close(fd)
+        server.add_child(pid)
+        channel.send({"t": "forked", "pid": pid})
+
+    server.orders["fork"] = fork_test
+    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid()})
+    # Anything that is ignored or blocked here would be so in every test.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    server.run()
+    kill_descendants(os.getpid())
+    os._exit(0)

@@ -1,0 +1,155 @@
+"""The pytest plugin of the root zygote: tells the engine of the collection, then serves it.
+
+It relates to the controller as an xdist worker does: `config.workerinput` is set, no terminal, no cache written.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any, Generator, Optional, Sequence
+
+import pytest
+
+from holdfast import crash, forksafe, wire
+from holdfast.relay import collect_report_data, warning_data
+from holdfast.slate import Slate
+from holdfast.zygote import WorkerInfo
+
+_CHUNK = 500
+
+
+def prepare_config(args: Sequence[str], plugins: Optional[Sequence[Any]], info: WorkerInfo) -> pytest.Config:
+    """A worker's configuration from the controller's arguments. Raises pytest.UsageError as pytest does."""
+    from _pytest.config import _prepareconfig
+
+    from holdfast import plugin
+
+    plugin.configuring_zygote = True
+    try:
+        config = _prepareconfig(list(args), list(plugins) if plugins else None)
+    finally:
+        plugin.configuring_zygote = False
+    # The controller has the terminal. (Not `-p no:terminal`: then its options would be unknown.)
+    config.pluginmanager.unregister(name="terminal")
+    config.workerinput = info.workerinput(0)  # type: ignore[attr-defined]
+    config.workeroutput = {}  # type: ignore[attr-defined]
+    _report_interrupts_as_failures()
+    return config
+
+
+def _report_interrupts_as_failures() -> None:
+    """A KeyboardInterrupt inside a test is that test's failure: SIGINT comes from the engine (a deadline) or from the test."""
+    from _pytest import runner
+
+    # Reached only through this module global; without it the protocol would end without a teardown.
+    if hasattr(runner, "get_reraise_exceptions"):
+        runner.get_reraise_exceptions = lambda config: (runner.Exit,)
+
+
+class RootWorker:
+    """Collects in this process, then forks. Lives in the root zygote; its forks replace it by their own plugin."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        channel: wire.Channel,
+        info: WorkerInfo,
+        skip: Sequence[str],
+        stacks_fd: int,
+        slate: Slate,
+    ) -> None:
+        self.config = config
+        self.channel = channel
+        self.info = info
+        self.skip = frozenset(skip)
+        self.stacks_fd = stacks_fd
+        self.slate = slate
+        self.exit_status: Optional[int] = None
+
+    # ---- before the collection
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        # After pytest's own faulthandler plugin, which would send the stacks to the captured stderr.
+        crash.arm(self.stacks_fd, self.slate)
+        crash.own()
+
+    @pytest.hookimpl
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.channel.send({"t": "internal", "text": str(excrepr)})
+
+    # ---- the collection
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> Optional[pytest.CollectReport]:
+        if collector.nodeid in self.skip:
+            # It killed the zygote before this one; its verdict is the engine's to give.
+            return pytest.CollectReport(collector.nodeid, "passed", None, [])
+        return None
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_collectstart(self, collector: pytest.Collector) -> Generator[None, None, None]:
+        if _may_import(collector):
+            self.channel.send({"t": "collecting", "id": collector.nodeid})
+        yield
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.channel.send({"t": "collected", "id": report.nodeid})
+        self.channel.send({"t": "collectreport", **collect_report_data(self.config, report)})
+
+    @pytest.hookimpl
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        self.channel.send({"t": "deselected", "count": len(items)})
+
+    @pytest.hookimpl
+    def pytest_warning_recorded(
+        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
+    ) -> None:
+        self.channel.send({"t": "warning", **warning_data(warning_message, when, nodeid, location)})
+
+    # ---- the run
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        from holdfast.items import describe_items
+        from holdfast.serve import serve_root
+
+        descriptions = describe_items(session.items, with_chain=bool(self.config.getoption("collectonly")))
+        for start in range(0, len(descriptions), _CHUNK):
+            self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})
+        reason = forksafe.reason_against()
+        self.channel.send(
+            {
+                "t": "ready",
+                "count": len(session.items),
+                "lines": self._finish_lines(session),
+                "forkable": not reason,
+                "reason": reason,
+                "stop": str(session.shouldstop or session.shouldfail or ""),
+            }
+        )
+        self.exit_status = serve_root(self, session)
+        return True
+
+    def _finish_lines(self, session: pytest.Session) -> list[str]:
+        """What pytest_report_collectionfinish hooks say; here, where the items are."""
+        lines: list[str] = []
+        for answer in reversed(
+            self.config.hook.pytest_report_collectionfinish(
+                config=self.config, start_path=self.config.invocation_params.dir, items=session.items
+            )
+        ):
+            lines.extend([answer] if isinstance(answer, str) else answer)
+        return [str(line) for line in lines]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.exit_status is not None:
+            session.exitstatus = self.exit_status
+
+
+def _may_import(collector: pytest.Collector) -> bool:
+    """Collectors whose collection runs code of the suite: files, packages, directories (their conftest)."""
+    return isinstance(collector, (pytest.File, pytest.Session)) or type(collector).__name__ in ("Dir", "Package", "Directory")
