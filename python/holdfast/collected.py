@@ -8,7 +8,7 @@ import pytest
 
 from holdfast import wire
 from holdfast.present import Item
-from holdfast.relay import warning_from
+from holdfast.relay import report_from, warning_from
 
 
 class Node:
@@ -99,7 +99,7 @@ class Collected:
             if plugin is not None:
                 plugin.pytest_collectreport(report)
             return
-        report = self.config.hook.pytest_report_from_serializable(config=self.config, data=frame["data"])
+        report = report_from(self.config, frame)
         report.result = []
         self.config.hook.pytest_collectreport(report=report)
 

@@ -7,7 +7,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast.relay import warning_from
+from holdfast.relay import report_from, warning_from
 from holdfast.wire import Frame
 
 PYTEST_VERDICTS = frozenset(("passed", "failed", "error", "skipped", "xfailed", "xpassed"))
@@ -56,7 +56,7 @@ def present(config: pytest.Config, item: Item, result: Frame) -> Presented:
         elif "internal" in raw:
             presented.internal_errors.append(str(raw["internal"]))
         elif "data" in raw:
-            report = config.hook.pytest_report_from_serializable(config=config, data=raw["data"])
+            report = report_from(config, raw)
             if report is not None:
                 presented.reports.append(report)
         else:

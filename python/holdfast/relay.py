@@ -100,6 +100,21 @@ def _was_failing(config: pytest.Config, report: pytest.CollectReport) -> bool:
     return any(str(nodeid) == report.nodeid for nodeid in known)
 
 
+def report_from(config: pytest.Config, data: Frame) -> Any:
+    """The report of full_report(), with the tuples that JSON has made lists of; None if no plugin knows its type."""
+    report = config.hook.pytest_report_from_serializable(config=config, data=data["data"])
+    if report is None:
+        return None
+    if isinstance(report.longrepr, list):
+        report.longrepr = tuple(report.longrepr)
+    if isinstance(getattr(report, "location", None), list):
+        report.location = tuple(report.location)
+    report.sections = [tuple(section) for section in report.sections]
+    if hasattr(report, "user_properties"):
+        report.user_properties = [tuple(p) if isinstance(p, list) else p for p in report.user_properties]
+    return report
+
+
 # ---- warnings
 
 

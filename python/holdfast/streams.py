@@ -16,6 +16,10 @@ from typing import Any
 import pytest
 
 
+# Files that nobody may close by letting them go out of scope.
+_kept: list[Any] = []
+
+
 def null_stdin() -> None:
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -56,6 +60,7 @@ def _move_out_of_the_way(capture: Any, file_fd: int) -> None:
     """pytest's own descriptors go to high numbers, so that a test that closes the low ones does not take its own report along. The old
     file stays open: modules may have kept it as their sys.stdout while they were imported."""
     old = capture.tmpfile
+    _kept.append(old)
     file = open(out_of_the_way(os.dup(file_fd)), "w+b", buffering=0)
     new = type(old)(file, encoding=old.encoding, errors=old.errors, newline="", write_through=True)
     capture.tmpfile = new

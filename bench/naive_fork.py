@@ -1,0 +1,63 @@
+"""The floor that a process a test is measured against: fork, run the protocol, send the reports as JSON, exit; N at once.
+
+    python -m pytest -p naive_fork --naive-slots=2 ...      (with bench/ on PYTHONPATH)
+
+No deadlines, no output kept, no ledger, no leak checks, nothing survives a crash: what any forking runner has to pay.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import select
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--naive-slots", type=int, default=2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session):
+    if session.config.option.collectonly:
+        return True
+    from _pytest.runner import runtestprotocol
+
+    config, hook = session.config, session.config.hook
+    gc.collect()
+    gc.freeze()
+    waiting = list(reversed(session.items))
+    running: dict[int, tuple[int, object, list[bytes]]] = {}
+
+    def start():
+        item = waiting.pop()
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            reports = runtestprotocol(item, log=False, nextitem=None)
+            data = [hook.pytest_report_to_serializable(config=config, report=r) for r in reports]
+            with os.fdopen(writer, "wb") as out:
+                out.write(json.dumps(data, default=repr).encode())
+            os._exit(0)
+        os.close(writer)
+        running[reader] = (pid, item, [])
+
+    while waiting or running:
+        while waiting and len(running) < config.option.naive_slots:
+            start()
+        for fd in select.select(list(running), [], [])[0]:
+            pid, item, chunks = running[fd]
+            chunk = os.read(fd, 1 << 16)
+            if chunk:
+                chunks.append(chunk)
+                continue
+            os.close(fd)
+            os.waitpid(pid, 0)
+            del running[fd]
+            hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+            for data in json.loads(b"".join(chunks) or b"[]"):
+                hook.pytest_runtest_logreport(report=hook.pytest_report_from_serializable(config=config, data=data))
+            hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
