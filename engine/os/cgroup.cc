@@ -1,17 +1,22 @@
 #include "os/cgroup.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 
 #include "os/fd.h"
 
 namespace holdfast::os {
 
 namespace {
+
+constexpr std::string_view kPrefix = "holdfast-";
 
 bool write_file(const std::string& path, const std::string& text) {
   Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
@@ -40,13 +45,31 @@ std::string find_own_group() {
   return "";
 }
 
+// Groups of engines that were killed, and so could not remove them. Only empty ones can be removed at all.
+void remove_stale(const std::string& parent) {
+  std::error_code failed;
+  for (const auto& entry : std::filesystem::directory_iterator(parent, failed)) {
+    std::string name = entry.path().filename();
+    if (name.rfind(kPrefix, 0) != 0) continue;
+    pid_t pid = std::atoi(name.c_str() + kPrefix.size());
+    if (pid <= 0 || ::kill(pid, 0) == 0) continue;
+    std::error_code ignored;
+    for (const auto& child : std::filesystem::directory_iterator(entry.path(), ignored)) {
+      if (child.is_directory(ignored)) ::rmdir(child.path().c_str());
+    }
+    ::rmdir(entry.path().c_str());
+  }
+}
+
 }  // namespace
 
-Cgroup Cgroup::create(const std::string& name) {
+Cgroup Cgroup::create() {
   std::string mount = find_v2_mount();
   std::string own = find_own_group();
   if (mount.empty() || own.empty()) return {};
-  std::string path = mount + (own == "/" ? "" : own) + "/" + name;
+  std::string parent = mount + (own == "/" ? "" : own) + "/";
+  remove_stale(parent);
+  std::string path = parent + std::string(kPrefix) + std::to_string(::getpid());
   if (::mkdir(path.c_str(), 0755) != 0) return {};
   Cgroup group(std::move(path));
   // Without cgroup.kill the group would be a directory to clean up and nothing more.

@@ -14,8 +14,9 @@ namespace holdfast::os {
 class Cgroup {
  public:
   Cgroup() = default;
-  /// A new group named `name` below the group of this process, or an empty Cgroup where that is not allowed.
-  static Cgroup create(const std::string& name);
+  /// A new group below the group of this process, named after its pid, or an empty Cgroup where that is not allowed. Removes what
+  /// engines that were killed have left there.
+  static Cgroup create();
   /// A new group below this one.
   [[nodiscard]] Cgroup create_child(const std::string& name) const;
   Cgroup(Cgroup&& other) noexcept : path_(std::move(other.path_)) { other.path_.clear(); }

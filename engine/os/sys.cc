@@ -50,6 +50,8 @@ void set_nonblocking(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NON
 
 void set_close_on_exec(int fd) { ::fcntl(fd, F_SETFD, FD_CLOEXEC); }
 
+Fd duplicate(const Fd& fd) { return Fd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3)); }
+
 std::size_t file_size(int fd) {
   struct stat st {};
   return ::fstat(fd, &st) == 0 ? static_cast<std::size_t>(st.st_size) : 0;

@@ -26,6 +26,9 @@ Result<std::pair<Fd, Fd>> open_pipe();
 void set_nonblocking(int fd);
 void set_close_on_exec(int fd);
 
+/// Another descriptor for the same open file, closed on exec. Invalid where none is left.
+Fd duplicate(const Fd& fd);
+
 /// Size of a file, 0 if it cannot be told.
 std::size_t file_size(int fd);
 /// At most `limit` last bytes of a file, without moving its offset.

@@ -156,6 +156,13 @@ RootHost Dispatcher::root_host() {
 }
 
 void Dispatcher::relay(const wire::Json& frame) {
+  if (collected_) {
+    // A second root, for want of the first: it must have found the same tests, and the controller has heard it all.
+    if (frame.value("t", "") == "items") {
+      for (const wire::Json& item : frame.value("items", wire::Json::array())) found_again_.push_back(item.value("id", ""));
+    }
+    return;
+  }
   if (frame.value("t", "") == "items") {
     for (const wire::Json& item : frame.value("items", wire::Json::array())) {
       ids_.push_back(item.value("id", ""));
@@ -166,6 +173,7 @@ void Dispatcher::relay(const wire::Json& frame) {
 }
 
 void Dispatcher::on_collection_restarted() {
+  found_again_.clear();
   if (collected_) return;  // A root that replaces one which died after collection; see on_ready.
   ids_.clear();
   tests_.clear();
@@ -174,6 +182,10 @@ void Dispatcher::on_collection_restarted() {
 
 void Dispatcher::on_ready(const wire::Json& frame) {
   if (collected_) {
+    if (found_again_ != ids_) {
+      fail_run("died", "the root zygote ended, and collecting again found other tests");
+      return;
+    }
     for (auto& [slot, socket] : waiting_for_root_) root_->start_slot_zygote(slot, socket, forkable_);
     waiting_for_root_.clear();
     return;
@@ -250,7 +262,7 @@ void Dispatcher::settle_fatal_modules() {
 void Dispatcher::start_slots() {
   std::size_t wanted = std::min<std::size_t>(static_cast<std::size_t>(options_.slots), queue_.waiting());
   if (wanted == 0) return;
-  cgroup_ = os::Cgroup::create(fmt::format("holdfast-{}", ::getpid()));
+  cgroup_ = os::Cgroup::create();
   for (std::size_t i = 0; i < wanted; ++i) {
     int id = static_cast<int>(i);
     slots_.push_back(std::make_unique<Slot>(loop_, id, limits_, slot_host(), cgroup_.create_child(fmt::format("slot-{}", id))));
@@ -266,7 +278,8 @@ SlotHost Dispatcher::slot_host() {
   SlotHost host;
   host.start_zygote = [this](int slot, const os::Fd& socket) {
     if (forkable_ && !root_->ready()) {
-      waiting_for_root_.emplace_back(slot, os::Fd(::dup(socket.get())));
+      waiting_for_root_.emplace_back(slot, os::duplicate(socket));
+      root_->revive();
       return;
     }
     root_->start_slot_zygote(slot, socket, forkable_);

@@ -91,6 +91,7 @@ class Dispatcher {
   os::Cgroup cgroup_;
   plan::Queue queue_;
   std::vector<std::string> ids_;
+  std::vector<std::string> found_again_;
   std::vector<Test> tests_;
   std::vector<FatalModule> fatal_;
   std::vector<std::pair<int, os::Fd>> waiting_for_root_;

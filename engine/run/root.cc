@@ -143,9 +143,7 @@ bool Root::on_child_exit(pid_t pid, int status) {
   }
   if (failed_) return true;
   if (ready_) {
-    // After collection the slots' zygotes live on; a new root is made only when one of them has to be replaced.
-    ready_ = false;
-    restart_or_fail();
+    ready_ = false;  // The slots' zygotes live on; see revive().
     return true;
   }
   if (!configured_) {
@@ -181,6 +179,10 @@ void Root::restart_or_fail() {
   }
   host_.on_restart();
   start_cold();
+}
+
+void Root::revive() {
+  if (pid_ == 0 && !failed_) restart_or_fail();
 }
 
 void Root::start_slot_zygote(int slot, const os::Fd& socket, bool forkable) {

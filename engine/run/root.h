@@ -55,6 +55,8 @@ class Root {
   [[nodiscard]] const wire::Json& start_config() const { return start_; }
   [[nodiscard]] bool ready() const { return ready_; }
   [[nodiscard]] pid_t pid() const { return pid_; }
+  /// Starts a zygote again that died after the collection. Only needed when a slot's zygote has to be replaced.
+  void revive();
   /// Forks a slot's zygote, or, where forking is not safe, starts a bare one that runs a cold process a test.
   void start_slot_zygote(int slot, const os::Fd& socket, bool forkable);
   /// True for a process that the engine itself started (and that is not an orphan of a test).
