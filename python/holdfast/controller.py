@@ -151,7 +151,12 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        self._configure()
+        try:
+            self._configure()
+        except OSError as problem:
+            raise pytest.UsageError(
+                f"--holdfast: the run cannot be prepared: {problem} (if open files are short, raise `ulimit -n`)"
+            ) from None
         frame = self._receive(30)
         if frame is None or frame["t"] != "hello" or frame["v"] != wire.PROTOCOL_VERSION:
             raise pytest.UsageError("--holdfast: the engine speaks another protocol; reinstall holdfast")

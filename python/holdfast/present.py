@@ -95,8 +95,10 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
     phase = str(detail.get("phase", "call"))
     when = {"start": "setup", "setup": "setup", "call": "call"}.get(phase, "teardown")
     headline = headline_of(result["verdict"], detail)
-    text = explain(headline, detail)
-    sections = _sections(detail, when)
+    # The last output is part of the report itself, so that it is in JUnit too, whatever its settings for output.
+    output = _sections(detail, when)
+    text = explain(headline, detail, output)
+    sections: list[tuple[str, str]] = []
     kept = []
     for report in reports:
         if getattr(report, "when", "") == when and result["verdict"] != "error":
@@ -117,7 +119,7 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
     whole.append(failing)
     if when != "teardown":
         later = [r for r, phase_of in zip(kept, by_phase) if phase_of == "teardown"]
-        whole += later or [_report(item, "teardown", "passed", None, sections, 0.0)]
+        whole += later or [_report(item, "teardown", "passed", None, output, 0.0)]
     return whole
 
 
@@ -178,11 +180,12 @@ def _signal_facts(detail: Frame) -> str:
     return f" ({', '.join(facts)})" if facts else ""
 
 
-def explain(headline: str, detail: Frame) -> str:
+def explain(headline: str, detail: Frame, output: list[tuple[str, str]]) -> str:
+    """The text of a report: what happened, the stacks, the last output."""
     stacks = str(detail.get("stacks") or "").strip()
-    if stacks:
-        return f"{headline}\n\n{stacks}"
-    return f"{headline}\n\n(no Python stack: the process died, or hung, without running faulthandler's handler)"
+    parts = [headline, stacks or "(no Python stack: the process died, or hung, without running faulthandler's handler)"]
+    parts += [f"{title}:\n{text.rstrip()}" for title, text in output]
+    return "\n\n".join(parts)
 
 
 def _sections(detail: Frame, when: str) -> list[tuple[str, str]]:
@@ -216,12 +219,12 @@ def module_report(result: Frame) -> pytest.CollectReport:
     """The report of a module that died while it was imported."""
     headline = headline_of(result["verdict"], result["detail"])
     item = Item(-1, result["id"], (result["id"], None, result["id"]))
+    output = _sections(result["detail"], "collect")
     report = pytest.CollectReport(
         nodeid=result["id"],
         outcome="failed",
-        longrepr=_longrepr(item, explain(headline, result["detail"]), headline),
+        longrepr=_longrepr(item, explain(headline, result["detail"], output), headline),
         result=[],
-        sections=_sections(result["detail"], "collect"),
     )
     report.holdfast_verdict = result["verdict"]  # type: ignore[attr-defined]
     return report

@@ -1,0 +1,187 @@
+"""Runs real suites in real processes, and checks after each test that nothing of them is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+LIMIT = 120.0
+
+
+@dataclass
+class Run:
+    """A finished run of pytest."""
+
+    code: int
+    output: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def verdicts(self) -> dict[str, str]:
+        """id -> verdict; fails if an id has more than one verdict event."""
+        found = [e for e in self.events if e["event"] == "verdict"]
+        twice = [i for i, n in Counter(e["id"] for e in found).items() if n > 1]
+        assert not twice, f"more than one verdict: {twice}"
+        return {e["id"]: e["verdict"] for e in found}
+
+    @property
+    def notes(self) -> dict[str, list[str]]:
+        return {e["id"]: e["notes"] for e in self.events if e["event"] == "verdict"}
+
+    def short(self) -> dict[str, str]:
+        """Verdicts by the part of the id behind the file."""
+        return {nodeid.partition("::")[2] or nodeid: verdict for nodeid, verdict in self.verdicts.items()}
+
+
+class Suite:
+    """A folder of tests and the ways to run it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.mark = f"HOLDFAST_E2E={uuid.uuid4().hex}"
+        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "OMP_", "OPENBLAS_", "HOLDFAST_"))}
+        self.env.update([self.mark.split("=")], TERM="dumb", COLUMNS="160")
+        self.env.pop("CI", None)
+        self.log = root / "log.jsonl"
+
+    def write(self, **files: str) -> Suite:
+        for name, text in files.items():
+            self.file(f"{name}.py", text)
+        return self
+
+    def file(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def command(self, *args: str, holdfast: bool = True) -> list[str]:
+        ours = ["--holdfast", f"--hf-log={self.log}"] if holdfast else []
+        return [sys.executable, "-m", "pytest", "-p", "no:randomly", *ours, *args]
+
+    def start(self, *args: str, holdfast: bool = True, cwd: Path | None = None, **options: Any) -> subprocess.Popen[str]:
+        self.log.unlink(missing_ok=True)
+        return subprocess.Popen(
+            self.command(*args, holdfast=holdfast),
+            cwd=cwd or self.root,
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            **options,
+        )
+
+    def finish(self, process: subprocess.Popen[str]) -> Run:
+        try:
+            output, _ = process.communicate(timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+            pytest.fail(f"the run did not end within {LIMIT} s:\n{output}")
+        return Run(process.returncode, output, self.events())
+
+    def events(self) -> list[dict[str, Any]]:
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def run(self, *args: str, **options: Any) -> Run:
+        return self.finish(self.start(*args, **options))
+
+    def plain(self, *args: str, **options: Any) -> Run:
+        return self.run(*args, holdfast=False, **options)
+
+    def survivors(self) -> list[str]:
+        """Command lines of living processes that were started, directly or not, by this suite's runs."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if self.mark.encode() not in (entry / "environ").read_bytes():
+                    continue
+                if (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+                    continue
+                found.append(f"{entry.name}: {(entry / 'cmdline').read_bytes().replace(bytes(1), b' ').decode(errors='replace')}")
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Any:
+    made = Suite(tmp_path)
+    yield made
+    wait_until(lambda: not made.survivors(), f"processes are left: {made.survivors()}")
+
+
+def wait_until(condition: Callable[[], object], message: str = "the condition did not come true", limit: float = 20) -> None:
+    deadline = time.monotonic() + limit
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(message)
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def until() -> Callable[..., None]:
+    return wait_until
+
+
+def children(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += [int(p) for p in Path(f"/proc/{pid}/task/{task}/children").read_text().split()]
+    except OSError:
+        pass
+    return found
+
+
+@dataclass
+class Tree:
+    """The processes of a running suite."""
+
+    controller: int
+
+    @property
+    def engine(self) -> int:
+        for pid in children(self.controller):
+            if b"--control-fd" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return 0
+
+    @property
+    def root(self) -> int:
+        return next(iter(children(self.engine)), 0)
+
+    @property
+    def slots(self) -> list[int]:
+        return children(self.root)
+
+    @property
+    def tests(self) -> list[int]:
+        return [t for s in self.slots for t in children(s)]
+
+
+@pytest.fixture
+def tree() -> Callable[[subprocess.Popen[str]], Tree]:
+    return lambda process: Tree(process.pid)
+
+
+@pytest.fixture
+def kill() -> Callable[[int], None]:
+    return lambda pid: os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,135 @@
+"""Ctrl-C once and twice, SIGTERM, a closed terminal: teardowns run, results are reported, no process stays."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SUITE = """
+import pathlib, pytest, subprocess, time
+def test_first(): pass
+@pytest.fixture
+def slow():
+    yield
+    pathlib.Path("tearing_down").touch()
+    time.sleep(TEARDOWN)
+    pathlib.Path("torn_down").touch()
+def test_hangs(slow):
+    subprocess.Popen(["sleep", "3600"])
+    pathlib.Path("begun").touch()
+    time.sleep(3600)
+def test_never(): pass
+"""
+
+
+class Terminal:
+    """A run on a pseudo-terminal, as its foreground job."""
+
+    def __init__(self, suite: Any, *args: str) -> None:
+        suite.env["TERM"] = "xterm"
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            suite.command(*args), cwd=suite.root, env=suite.env, stdin=slave, stdout=slave, stderr=slave,
+            start_new_session=True, preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+        )
+        os.close(slave)
+        os.set_blocking(self.master, False)
+        self.output = ""
+
+    def read(self) -> str:
+        try:
+            while chunk := os.read(self.master, 65536):
+                self.output += chunk.decode(errors="replace")
+        except (BlockingIOError, OSError):
+            pass
+        return self.output
+
+    def press(self, key: bytes) -> None:
+        os.write(self.master, key)
+
+    def ended(self) -> bool:
+        self.read()
+        return self.process.poll() is not None
+
+
+def begin(suite: Any, until: Any, teardown: float) -> Terminal:
+    suite.write(test_it=SUITE.replace("TEARDOWN", str(teardown)))
+    terminal = Terminal(suite, "--hf-slots=1", "--hf-journal=j.db")
+    until(lambda: terminal.read() is not None and (suite.root / "begun").exists(), "the test did not begin")
+    return terminal
+
+
+def test_ctrl_c_once_lets_teardowns_finish(suite: Any, until: Any) -> None:
+    terminal = begin(suite, until, 0.3)
+    terminal.press(b"\x03")
+    until(terminal.ended, "the run did not end")
+    assert terminal.process.returncode == 2
+    assert (suite.root / "torn_down").exists()
+    assert "KeyboardInterrupt" in terminal.read()
+    assert "1 passed" in terminal.output
+    resumed = suite.run("--hf-journal=j.db", "--hf-resume", "--deselect=nothing", "--hf-timeout=1")
+    assert resumed.short() == {"test_first": "passed", "test_hangs": "timeout", "test_never": "passed"}
+
+
+def test_ctrl_c_twice_ends_now(suite: Any, until: Any) -> None:
+    terminal = begin(suite, until, 3600)
+    terminal.press(b"\x03")
+    until(lambda: (suite.root / "tearing_down").exists() and not terminal.ended(), "the teardown did not begin")
+    terminal.press(b"\x03")
+    until(terminal.ended, "the run did not end")
+    assert terminal.process.returncode == 2
+    assert not (suite.root / "torn_down").exists()
+
+
+def test_closed_terminal(suite: Any, until: Any) -> None:
+    terminal = begin(suite, until, 0)
+    os.close(terminal.master)
+    until(lambda: terminal.process.poll() is not None, "the run did not end")
+    until(lambda: not suite.survivors(), "processes are left")
+    terminal.master = os.open(os.devnull, os.O_RDWR)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_termination_signals(suite: Any, until: Any, number: signal.Signals) -> None:
+    suite.write(test_it=SUITE.replace("TEARDOWN", "0"))
+    process = suite.start("--hf-slots=1", "--hf-journal=j.db")
+    until(lambda: (suite.root / "begun").exists(), "the test did not begin")
+    process.send_signal(number)
+    run = suite.finish(process)
+    assert run.code == 128 + number
+    assert (suite.root / "torn_down").exists()
+    assert run.short() == {"test_first": "passed"}
+    assert f"received {number.name}" in run.output
+
+
+def test_x_interrupts_the_others(suite: Any) -> None:
+    suite.write(
+        test_it="""
+import pathlib, time
+def test_hangs():
+    pathlib.Path("begun").touch()
+    time.sleep(3600)
+def test_fails():
+    while not pathlib.Path("begun").exists(): time.sleep(0.01)
+    assert 0
+def test_never(): pass
+"""
+    )
+    run = suite.run("-x", "--hf-slots=2")
+    assert run.code == 1
+    assert run.short() == {"test_fails": "failed"}
+
+
+def test_progress_line_on_a_terminal(suite: Any, until: Any) -> None:
+    suite.write(test_it="import time\ndef test_long(): time.sleep(2.5)\n")
+    terminal = Terminal(suite)
+    until(lambda: "0/1 done, 1 running: test_it.py::test_long" in terminal.read(), "no progress line")
+    until(terminal.ended, "the run did not end")
+    assert terminal.process.returncode == 0
+    assert Path(suite.log).exists()

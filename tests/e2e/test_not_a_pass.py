@@ -1,0 +1,75 @@
+"""Ways to end a process that must never count as passed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        ("import os; os._exit(0)", "exited"),
+        ("import os; os.execv('/bin/true', ['true'])", "exited"),
+        ("import ctypes; ctypes.CDLL(None).exit(0)", "exited"),
+        ("import sys; sys.exit(0)", "failed"),
+        ("raise KeyboardInterrupt", "failed"),
+        ("raise GeneratorExit", "failed"),
+    ],
+)
+def test_ending_early(suite: Any, body: str, verdict: str) -> None:
+    suite.write(test_it=f"def test_it():\n    {body}\ndef test_innocent(): pass\n")
+    run = suite.run()
+    assert run.code == 1
+    assert run.short() == {"test_it": verdict, "test_innocent": "passed"}
+
+
+def test_a_forked_child_that_returns_into_the_runner_says_nothing(suite: Any) -> None:
+    suite.write(
+        test_it="""
+import os
+def test_it():
+    pid = os.fork()
+    if pid == 0:
+        assert False, "in the child"
+    os.waitpid(pid, 0)
+def test_child_passes_parent_fails():
+    pid = os.fork()
+    if pid == 0:
+        return
+    os.waitpid(pid, 0)
+    assert False, "in the parent"
+"""
+    )
+    run = suite.run()
+    assert run.short() == {"test_it": "passed", "test_child_passes_parent_fails": "failed"}
+    assert "in the child" not in run.output
+
+
+def test_garbage_on_the_channel_costs_that_test_only(suite: Any) -> None:
+    suite.write(
+        test_it="""
+import os
+def _sockets():
+    found = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                found.append(int(number))
+        except OSError:
+            pass
+    return found
+def test_garbled():
+    for fd in _sockets():
+        os.write(fd, b"\\x05\\x00\\x00\\x00nojsn")
+def test_oversized():
+    for fd in _sockets():
+        os.write(fd, b"\\xff\\xff\\xff\\xff")
+def test_innocent(): pass
+"""
+    )
+    run = suite.run("--hf-slots=1")
+    assert run.short() == {"test_garbled": "error", "test_oversized": "error", "test_innocent": "passed"}
+    assert "4294967295 bytes announced" in run.output
+    assert "not a JSON object" in run.output
