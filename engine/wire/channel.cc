@@ -111,6 +111,7 @@ void Channel::deliver() {
   if (destroyed_ != nullptr) return;  // Called from a callback of this very loop, which goes on by itself.
   bool destroyed = false;
   destroyed_ = &destroyed;
+  OnFrame on_frame = on_frame_;  // A copy: the callback may destroy the channel, and with it the member.
   std::string payload;
   std::string problem;
   bool in_step = true;
@@ -124,7 +125,7 @@ void Channel::deliver() {
       problem = "a frame that is not a JSON object";
       break;
     }
-    on_frame_(std::move(frame));
+    on_frame(std::move(frame));
     if (destroyed) return;
   }
   destroyed_ = nullptr;

@@ -37,7 +37,7 @@ def test_every_victim_gets_its_verdict(suite: Any, slots: int, tmp_path: Path) -
         if "leaked" in expected.get("notes", []) and nodeid.rpartition("::")[2] not in ("test_thread", "test_shared_memory"):
             assert "leaked" in run.notes[nodeid], nodeid
         for text in expected.get("says", []):
-            name = nodeid.rpartition("::")[2]
+            name = nodeid.rpartition("::")[2] if "::" in nodeid else nodeid.removesuffix(".py")
             report = next((xml for key, xml in failures.items() if key.endswith(name)), "")
             assert text in report, f"{nodeid}: the report lacks {text!r}:\n{report}"
     plain_ids = {nodeid for nodeid in EXPECTED if "[*]" not in nodeid}

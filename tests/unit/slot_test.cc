@@ -1,0 +1,85 @@
+// The slot with a zygote that this test plays itself, over a real socket and with real child processes.
+#include "run/slot.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "os/procfs.h"
+
+namespace holdfast::run {
+namespace {
+
+/// Answers the slot as a zygote would.
+struct SlotTest : testing::Test {
+  os::SystemClock clock;
+  os::Loop loop = os::Loop::open(clock).value();
+  Limits limits;
+  os::Fd zygote_socket;
+  std::vector<Attempt> finished;
+  std::vector<std::string> broken;
+  int zygotes_asked = 0;
+  int idle = 0;
+  std::unique_ptr<Slot> slot;
+
+  void SetUp() override {
+    SlotHost host;
+    host.start_zygote = [this](int, const os::Fd& socket) {
+      ++zygotes_asked;
+      zygote_socket = os::duplicate(socket);
+    };
+    host.zygote_config = [] { return wire::Json(); };
+    host.on_idle = [this](int) {
+      ++idle;
+      loop.stop();
+    };
+    host.on_finished = [this](Attempt attempt) { finished.push_back(std::move(attempt)); };
+    host.on_abandoned = [](std::size_t, int) {};
+    host.on_output = [](int, const std::string&) {};
+    host.on_broken = [this](int, const std::string& reason) {
+      broken.push_back(reason);
+      loop.stop();
+    };
+    host.kill_strays = [] {};
+    slot = std::make_unique<Slot>(loop, 0, limits, std::move(host), os::Cgroup());
+    ASSERT_TRUE(slot->open());
+    loop.call_after(os::seconds(20), [] { FAIL() << "the loop did not end"; });
+  }
+  void say(const wire::Json& frame) const {
+    std::string bytes = wire::encode(frame.dump());
+    ASSERT_EQ(::write(zygote_socket.get(), bytes.data(), bytes.size()), ssize_t(bytes.size()));
+  }
+};
+
+TEST_F(SlotTest, AZygoteThatNeverComesUpIsAskedForThreeTimes) {
+  // Each time hang up without a hello, as a zygote that dies at once. on_broken ends the loop.
+  std::function<void()> hang_up = [&] {
+    zygote_socket.reset();
+    loop.call_after(os::seconds(0.001), hang_up);
+  };
+  hang_up();
+  ASSERT_TRUE(loop.run());
+  EXPECT_EQ(zygotes_asked, 3);
+  ASSERT_EQ(broken.size(), 1U);
+  EXPECT_NE(broken[0].find("three times"), std::string::npos);
+}
+
+TEST_F(SlotTest, IsIdleAfterTheHelloAndNotBefore) {
+  EXPECT_FALSE(slot->idle());
+  pid_t pretend = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
+  say({{"t", "hello"}, {"pid", pretend}});
+  ASSERT_TRUE(loop.run());
+  EXPECT_EQ(idle, 1);
+  EXPECT_TRUE(slot->idle());
+  EXPECT_EQ(slot->zygote_pid(), pretend);
+  slot->shut_down();
+  EXPECT_FALSE(slot->idle());
+  int status = 0;
+  ASSERT_EQ(::waitpid(pretend, &status, 0), pretend);
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+}
+
+}  // namespace
+}  // namespace holdfast::run
