@@ -1,8 +1,8 @@
 // crashnote: writes why a process dies onto its slot's slate (engine/run/slate.h), from a signal handler.
 //
-// Loaded with ctypes by python/holdfast/crash.py after faulthandler has been enabled. For each fatal signal it keeps the handler
-// that was there (faulthandler's, which writes the Python stacks) and calls it after having written its note. Everything in the
-// handler is async-signal-safe: stores into a shared page, and a call of the previous handler.
+// Loaded with ctypes by python/holdfast/crash.py after faulthandler has been enabled. For each fatal signal it keeps the
+// handler that was there (faulthandler's, which writes the Python stacks) and calls it after having written its note.
+// Everything in the handler is async-signal-safe: stores into a shared page, and a call of the previous handler.
 //
 // Why not without it: si_code and si_addr exist only in the handler's siginfo. faulthandler does not show them and raises the
 // signal again, so whoever looks later (waitid, a tracer) sees SI_TKILL.

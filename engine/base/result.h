@@ -47,9 +47,9 @@ inline tl::unexpected<Error> fail_errno(ErrorKind kind, std::string what) {
 }  // namespace holdfast
 
 /// Returns the error of `expr` to the caller, if there is one. For functions that return a Result.
-#define HOLDFAST_TRY(expr)                                                        \
-  do {                                                                            \
-    if (auto try_status_ = (expr); !try_status_) {                                \
-      return tl::unexpected<::holdfast::Error>(std::move(try_status_).error());   \
-    }                                                                             \
+#define HOLDFAST_TRY(expr)                                                      \
+  do {                                                                          \
+    if (auto try_status_ = (expr); !try_status_) {                              \
+      return tl::unexpected<::holdfast::Error>(std::move(try_status_).error()); \
+    }                                                                           \
   } while (false)

@@ -31,8 +31,8 @@ int smallest_quota(const std::string& mount, const std::string& group, bool v2) 
   std::string path = group;
   for (int depth = 0; depth < 64; ++depth) {
     std::string dir = mount + path;
-    std::string text = v2 ? read_line(dir + "/cpu.max")
-                          : read_line(dir + "/cpu.cfs_quota_us") + " " + read_line(dir + "/cpu.cfs_period_us");
+    std::string text =
+        v2 ? read_line(dir + "/cpu.max") : read_line(dir + "/cpu.cfs_quota_us") + " " + read_line(dir + "/cpu.cfs_period_us");
     int cpus = cpus_of_quota(text);
     if (cpus > 0) smallest = smallest == 0 ? cpus : std::min(smallest, cpus);
     if (path.empty() || path == "/") break;

@@ -66,9 +66,8 @@ Status check_ours(const std::string& path) {
   }
   Result<std::int64_t> version = db->pragma("user_version");
   if (!version || *version != kLedgerVersion) {
-    return fail(ErrorKind::UserMistake,
-                fmt::format("use the ledger {}: it has format version {}, this Holdfast reads {}", path,
-                            version ? *version : -1, kLedgerVersion));
+    return fail(ErrorKind::UserMistake, fmt::format("use the ledger {}: it has format version {}, this Holdfast reads {}", path,
+                                                    version ? *version : -1, kLedgerVersion));
   }
   return {};
 }
@@ -110,8 +109,8 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& path, bool resum
 
 Status Ledger::prepare(bool fresh) {
   if (fresh) {
-    HOLDFAST_TRY(db_.execute(
-        fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kApplicationId, kLedgerVersion).c_str()));
+    HOLDFAST_TRY(
+        db_.execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kApplicationId, kLedgerVersion).c_str()));
   }
   HOLDFAST_TRY(db_.execute(kSchema));
   struct {
@@ -177,11 +176,11 @@ Status Ledger::check_same_suite(const std::vector<std::string>& ids) {
     if (!*row) break;
     std::string id = statement->text(1);
     if (seen >= ids.size() || ids[seen] != id) {
-      std::string other = seen < ids.size() ? fmt::format("{} now stands in its place", ids[seen]) : "this run has no such test";
-      return fail(ErrorKind::UserMistake,
-                  fmt::format("resume: the ledger is of another suite, test {} in it is {}, but {} "
-                              "(run without --hf-resume to start anew)",
-                              seen + 1, id, other));
+      std::string other =
+          seen < ids.size() ? fmt::format("{} now stands in its place", ids[seen]) : "this run has no such test";
+      return fail(ErrorKind::UserMistake, fmt::format("resume: the ledger is of another suite, test {} in it is {}, but {} "
+                                                      "(run without --hf-resume to start anew)",
+                                                      seen + 1, id, other));
     }
     ++seen;
   }

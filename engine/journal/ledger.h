@@ -26,8 +26,8 @@ inline constexpr std::int64_t kApplicationId = 0x48465354;  // "HFST"
 struct Record {
   std::int64_t test = 0;
   std::string verdict;
-  std::string notes = "[]";    ///< JSON list of strings.
-  double duration = 0;         ///< Seconds from the start of setup to the end of the process.
+  std::string notes = "[]";  ///< JSON list of strings.
+  double duration = 0;       ///< Seconds from the start of setup to the end of the process.
   int attempts = 1;
   int slot = 0;
   std::string reports = "[]";  ///< JSON list, as the test sent them.

@@ -87,9 +87,7 @@ Cgroup::~Cgroup() {
   if (!path_.empty()) ::rmdir(path_.c_str());
 }
 
-bool Cgroup::add(pid_t pid) const {
-  return usable() && write_file(path_ + "/cgroup.procs", std::to_string(pid));
-}
+bool Cgroup::add(pid_t pid) const { return usable() && write_file(path_ + "/cgroup.procs", std::to_string(pid)); }
 
 bool Cgroup::kill_all() const { return usable() && write_file(path_ + "/cgroup.kill", "1"); }
 

@@ -14,8 +14,8 @@ namespace holdfast::os {
 class Cgroup {
  public:
   Cgroup() = default;
-  /// A new group below the group of this process, named after its pid, or an empty Cgroup where that is not allowed. Removes what
-  /// engines that were killed have left there.
+  /// A new group below the group of this process, named after its pid, or an empty Cgroup where that is not allowed. Removes
+  /// what engines that were killed have left there.
   static Cgroup create();
   /// A new group below this one.
   [[nodiscard]] Cgroup create_child(const std::string& name) const;

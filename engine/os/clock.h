@@ -9,9 +9,7 @@ using Time = std::chrono::steady_clock::time_point;
 using Duration = std::chrono::steady_clock::duration;
 
 /// Seconds, as users give them, to the loop's unit.
-inline Duration seconds(double value) {
-  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value));
-}
+inline Duration seconds(double value) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(value)); }
 inline double to_seconds(Duration value) { return std::chrono::duration<double>(value).count(); }
 
 class Clock {

@@ -9,7 +9,8 @@
 
 namespace holdfast::os {
 
-/// Direct children of `pid`, zombies included. Reads /proc/PID/task/*/children, or every /proc/*/stat where the kernel lacks it.
+/// Direct children of `pid`, zombies included. Reads /proc/PID/task/*/children, or every /proc/*/stat where the kernel lacks
+/// it.
 std::vector<pid_t> children_of(pid_t pid);
 /// Children, grandchildren and so on, parents first.
 std::vector<pid_t> descendants_of(pid_t pid);

@@ -65,8 +65,7 @@ Status Dispatcher::open() {
   root_ = std::make_unique<Root>(loop_, limits_, root_host());
   HOLDFAST_TRY(root_->open());
   if (options_.zygote_pid > 0) {
-    HOLDFAST_TRY(
-        root_->adopt(options_.zygote_pid, os::Fd(options_.zygote_fd), thread_environment(options_.slots)));
+    HOLDFAST_TRY(root_->adopt(options_.zygote_pid, os::Fd(options_.zygote_fd), thread_environment(options_.slots)));
   }
   return {};
 }
@@ -226,9 +225,8 @@ void Dispatcher::replay() {
       queue_.settle(index);
     } else {
       // A module that died in import: known already, and perhaps imported again just now.
-      fatal_.erase(std::remove_if(fatal_.begin(), fatal_.end(), [&, &module_id = id](const FatalModule& m) {
-                     return m.id == module_id;
-                   }),
+      fatal_.erase(std::remove_if(fatal_.begin(), fatal_.end(),
+                                  [&, &module_id = id](const FatalModule& m) { return m.id == module_id; }),
                    fatal_.end());
     }
     settle(std::move(record), id, true);

@@ -82,11 +82,21 @@ std::string si_code_name(int signal, int si_code) {
   };
   // signal 0 stands for any signal.
   static constexpr std::array<Name, 15> kNames = {{
-      {SIGSEGV, SEGV_MAPERR, "SEGV_MAPERR"}, {SIGSEGV, SEGV_ACCERR, "SEGV_ACCERR"}, {SIGBUS, BUS_ADRALN, "BUS_ADRALN"},
-      {SIGBUS, BUS_ADRERR, "BUS_ADRERR"},    {SIGBUS, BUS_OBJERR, "BUS_OBJERR"},    {SIGFPE, FPE_INTDIV, "FPE_INTDIV"},
-      {SIGFPE, FPE_INTOVF, "FPE_INTOVF"},    {SIGFPE, FPE_FLTDIV, "FPE_FLTDIV"},    {SIGILL, ILL_ILLOPC, "ILL_ILLOPC"},
-      {SIGILL, ILL_ILLOPN, "ILL_ILLOPN"},    {SIGILL, ILL_PRVOPC, "ILL_PRVOPC"},    {0, SI_USER, "SI_USER"},
-      {0, SI_TKILL, "SI_TKILL"},             {0, SI_QUEUE, "SI_QUEUE"},             {0, SI_KERNEL, "SI_KERNEL"},
+      {SIGSEGV, SEGV_MAPERR, "SEGV_MAPERR"},
+      {SIGSEGV, SEGV_ACCERR, "SEGV_ACCERR"},
+      {SIGBUS, BUS_ADRALN, "BUS_ADRALN"},
+      {SIGBUS, BUS_ADRERR, "BUS_ADRERR"},
+      {SIGBUS, BUS_OBJERR, "BUS_OBJERR"},
+      {SIGFPE, FPE_INTDIV, "FPE_INTDIV"},
+      {SIGFPE, FPE_INTOVF, "FPE_INTOVF"},
+      {SIGFPE, FPE_FLTDIV, "FPE_FLTDIV"},
+      {SIGILL, ILL_ILLOPC, "ILL_ILLOPC"},
+      {SIGILL, ILL_ILLOPN, "ILL_ILLOPN"},
+      {SIGILL, ILL_PRVOPC, "ILL_PRVOPC"},
+      {0, SI_USER, "SI_USER"},
+      {0, SI_TKILL, "SI_TKILL"},
+      {0, SI_QUEUE, "SI_QUEUE"},
+      {0, SI_KERNEL, "SI_KERNEL"},
   }};
   for (const Name& entry : kNames) {
     if ((entry.signal == 0 || entry.signal == signal) && entry.code == si_code) return entry.name;

@@ -26,15 +26,15 @@ struct Survivor {
 
 /// All evidence about one attempt.
 struct Evidence {
-  bool done = false;                  ///< It said that it had finished, and then ended.
-  std::string pytest_verdict;         ///< What it said, if done.
-  std::optional<Exit> exit;           ///< Absent where its parent died first, so that nobody could wait for it.
-  std::optional<Phase> timed_out;     ///< The phase in which a deadline passed.
-  double limit = 0;                   ///< That deadline, seconds.
-  bool was_stopped = false;           ///< It was in state T (SIGSTOP) at the deadline.
-  std::string problem;                ///< It broke the protocol: what was wrong.
-  bool hung_up = false;               ///< It closed its channel (or called exec) without having finished.
-  Slate slate{};                      ///< A copy of the page at its end.
+  bool done = false;               ///< It said that it had finished, and then ended.
+  std::string pytest_verdict;      ///< What it said, if done.
+  std::optional<Exit> exit;        ///< Absent where its parent died first, so that nobody could wait for it.
+  std::optional<Phase> timed_out;  ///< The phase in which a deadline passed.
+  double limit = 0;                ///< That deadline, seconds.
+  bool was_stopped = false;        ///< It was in state T (SIGSTOP) at the deadline.
+  std::string problem;             ///< It broke the protocol: what was wrong.
+  bool hung_up = false;            ///< It closed its channel (or called exec) without having finished.
+  Slate slate{};                   ///< A copy of the page at its end.
   std::vector<Survivor> survivors;
 };
 

@@ -8,7 +8,7 @@
 namespace holdfast::run {
 
 struct Limits {
-  double test = 600;     ///< Setup and call together (teardown too, but see below).
+  double test = 600;  ///< Setup and call together (teardown too, but see below).
   double setup = 0;
   double call = 0;
   double teardown = 0;
@@ -30,7 +30,9 @@ inline Due due_of(const Limits& limits, double test_limit, Phase phase, double t
     if (limit > 0 && (due.at == 0 || at < due.at)) due = Due{at, limit};
   };
   switch (phase) {
-    case Phase::Idle: consider(test_start + test_limit, test_limit); break;
+    case Phase::Idle:
+      consider(test_start + test_limit, test_limit);
+      break;
     case Phase::Setup:
       consider(test_start + test_limit, test_limit);
       consider(phase_start + limits.setup, limits.setup);
@@ -44,7 +46,9 @@ inline Due due_of(const Limits& limits, double test_limit, Phase phase, double t
       consider(std::max(test_start + test_limit, phase_start + limits.grace), test_limit);
       consider(phase_start + limits.teardown, limits.teardown);
       break;
-    case Phase::Exit: consider(phase_start + limits.exit, limits.exit); break;
+    case Phase::Exit:
+      consider(phase_start + limits.exit, limits.exit);
+      break;
   }
   return due;
 }

@@ -1,4 +1,5 @@
-// Root: the root zygote's supervisor. Watches the one collection, and starts the zygote again without the module that killed it.
+// Root: the root zygote's supervisor. Watches the one collection, and starts the zygote again without the module that killed
+// it.
 //
 // It promises: collection ends, in at most (1 + number of fatal modules) zygotes; each fatal module is named once, with how it
 // died; a zygote that dies without naming a module it was importing is tried again at most kMaxBlindRestarts times.
@@ -96,7 +97,7 @@ class Root {
   std::vector<std::string> skipped_;     ///< Fatal modules, not to be imported again.
   std::optional<Phase> timed_out_;
   std::string problem_;
-  std::set<pid_t> spawners_;             ///< Bare zygotes that the engine started itself.
+  std::set<pid_t> spawners_;  ///< Bare zygotes that the engine started itself.
   os::TimerId deadline_ = 0;
 };
 

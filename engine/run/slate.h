@@ -31,11 +31,16 @@ inline Phase phase_of(const Slate& slate) {
 
 inline const char* name_of(Phase phase) {
   switch (phase) {
-    case Phase::Setup: return "setup";
-    case Phase::Call: return "call";
-    case Phase::Teardown: return "teardown";
-    case Phase::Exit: return "exit";
-    case Phase::Idle: break;
+    case Phase::Setup:
+      return "setup";
+    case Phase::Call:
+      return "call";
+    case Phase::Teardown:
+      return "teardown";
+    case Phase::Exit:
+      return "exit";
+    case Phase::Idle:
+      break;
   }
   return "start";
 }

@@ -231,7 +231,8 @@ void Slot::on_exited(pid_t pid, int status) {
   look_for_survivors(loop_.clock().now() + os::seconds(kSurvivorGrace));
 }
 
-// ---- deadlines and the ladder ------------------------------------------------------------------------------------------------
+// ---- deadlines and the ladder
+// ------------------------------------------------------------------------------------------------
 
 void Slot::after(double delay_seconds, os::Loop::Callback callback) {
   loop_.cancel(timer_);
@@ -272,7 +273,8 @@ void Slot::expire(Phase phase, double limit) {
 void Slot::climb(Ladder step) {
   ladder_ = step;
   switch (step) {
-    case Ladder::None: break;
+    case Ladder::None:
+      break;
     case Ladder::Stacks:
       os::send_signal(current_->pidfd, kStackSignal);
       // A stopped process writes its stacks only when it goes on.
@@ -287,7 +289,9 @@ void Slot::climb(Ladder step) {
       os::send_signal(current_->pidfd, SIGTERM);
       after(std::min(1.0, limits_.grace), [this] { climb(Ladder::Killed); });
       break;
-    case Ladder::Killed: kill_tree(); break;
+    case Ladder::Killed:
+      kill_tree();
+      break;
   }
 }
 

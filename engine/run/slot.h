@@ -31,8 +31,8 @@ struct Attempt {
   Evidence evidence;
   wire::Json reports = wire::Json::array();
   wire::Json done = wire::Json::object();  ///< The process's last frame.
-  std::string stacks;  ///< Python stacks, written by faulthandler.
-  std::string out;     ///< What is left in the captured streams: output of the phase that did not end.
+  std::string stacks;                      ///< Python stacks, written by faulthandler.
+  std::string out;                         ///< What is left in the captured streams: output of the phase that did not end.
   std::string err;
   std::string stream;  ///< The end of what went uncaptured to the terminal.
 };

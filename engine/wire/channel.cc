@@ -34,8 +34,7 @@ ssize_t send_with_fds(int socket, const char* data, std::size_t size, const std:
 
 }  // namespace
 
-Channel::Channel(os::Loop& loop, os::Fd fd, std::size_t frame_limit)
-    : loop_(loop), fd_(std::move(fd)), decoder_(frame_limit) {}
+Channel::Channel(os::Loop& loop, os::Fd fd, std::size_t frame_limit) : loop_(loop), fd_(std::move(fd)), decoder_(frame_limit) {}
 
 Channel::~Channel() {
   if (destroyed_ != nullptr) *destroyed_ = true;

@@ -97,7 +97,7 @@ class TestRunner:
     def _report_escape(self, item: pytest.Item, problem: BaseException) -> None:
         """An exception that left the protocol itself: a plugin's hook raised. In plain pytest that is an internal error of the whole
         run; here it is the test's."""
-        info = pytest.ExceptionInfo.from_exc_info((type(problem), problem, problem.__traceback__))
+        info = pytest.ExceptionInfo.from_exception(problem)
         report = pytest.TestReport(
             nodeid=item.nodeid,
             location=item.location,
@@ -133,9 +133,7 @@ class TestRunner:
         self._send_held()
 
     @pytest.hookimpl
-    def pytest_warning_recorded(
-        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
-    ) -> None:
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any) -> None:
         if os.getpid() == self.owner:
             data = warning_data(warning_message, when, nodeid, location)
             self._held.append({"t": "report", "report": {"warning": data}})
@@ -203,7 +201,7 @@ def run_exit_functions() -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         try:
-            util._run_finalizers()  # type: ignore[attr-defined]
+            util._run_finalizers()
         except Exception:
             pass
     atexit._run_exitfuncs()

@@ -97,4 +97,3 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     pytest_config.hook.pytest_cmdline_main(config=pytest_config)
     print(f"holdfast: {test_id} could not be collected in a cold process", file=sys.stderr)
     os._exit(3)
-

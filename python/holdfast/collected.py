@@ -119,7 +119,9 @@ class Collected:
         newest: Any = self.config.pluginmanager.get_plugin("nfplugin")
         known = getattr(newest, "cached_nodeids", None)
         if isinstance(known, set):
-            known.update(_node_id(item.nodeid) if known and not isinstance(next(iter(known)), str) else item.nodeid for item in self.items)
+            known.update(
+                _node_id(item.nodeid) if known and not isinstance(next(iter(known)), str) else item.nodeid for item in self.items
+            )
         stepwise: Any = self.config.pluginmanager.get_plugin("stepwiseplugin")
         info = getattr(stepwise, "cached_info", None)
         if info is not None and hasattr(info, "last_test_count"):

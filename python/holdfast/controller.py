@@ -7,8 +7,9 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, Generator, NoReturn, Optional
+from typing import Any, NoReturn, Optional
 
 import pytest
 
@@ -283,14 +284,14 @@ class Controller:
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
         if self.without_verdict:
-            raise pytest.exit.Exception(
-                f"holdfast: {self.without_verdict} test(s) have no verdict", returncode=EXIT_INCOMPLETE
-            )
+            raise pytest.exit.Exception(f"holdfast: {self.without_verdict} test(s) have no verdict", returncode=EXIT_INCOMPLETE)
 
     def _raise_error(self, frame: wire.Frame) -> NoReturn:
         kind, text = frame["kind"], str(frame["text"])
         if kind == "usage":
-            raise pytest.UsageError(text if "\n" in text or not text.startswith(("use ", "open ", "write ", "resume")) else f"--holdfast: failed to {text}")
+            raise pytest.UsageError(
+                text if "\n" in text or not text.startswith(("use ", "open ", "write ", "resume")) else f"--holdfast: failed to {text}"
+            )
         if kind == "internal":
             raise RuntimeError(f"while collecting, in the root zygote:\n{text}")
         if kind == "died":
@@ -450,7 +451,7 @@ def _raise_on_termination() -> dict[int, Any]:
     def raise_it(number: int, _frame: object) -> None:
         raise _Terminated(number)
 
-    previous = {}
+    previous: dict[int, Any] = {}
     try:
         for number in (signal.SIGTERM, signal.SIGHUP):
             # A user's handler stays: it knows better what its process should do.

@@ -20,9 +20,7 @@ def find_engine() -> str:
     path = Path(chosen) if chosen else _BIN / "holdfast"
     if not path.is_file():
         origin = f"named by {ENGINE_VARIABLE}" if chosen else "which the wheel brings"
-        raise EngineMissing(
-            f"the engine binary {path}, {origin}, is missing; reinstall with `pip install --force-reinstall holdfast`"
-        )
+        raise EngineMissing(f"the engine binary {path}, {origin}, is missing; reinstall with `pip install --force-reinstall holdfast`")
     if not os.access(path, os.X_OK):
         raise EngineMissing(f"the engine binary {path} is not executable; `chmod +x` it or reinstall holdfast")
     return str(path)

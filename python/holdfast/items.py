@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
 import pytest
 
@@ -57,9 +58,7 @@ def timeout_of(item: pytest.Item) -> Optional[float]:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
-            raise pytest.UsageError(
-                f"{item.nodeid}: the {name} mark's timeout is {value!r}; give a number of seconds, 0 for none"
-            )
+            raise pytest.UsageError(f"{item.nodeid}: the {name} mark's timeout is {value!r}; give a number of seconds, 0 for none")
         # 0 lifts the limit, as with pytest-timeout; for the engine that is a day.
         return float(value) or 86400.0
     return None

@@ -14,7 +14,8 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Optional
 
 import pytest
 
@@ -39,6 +40,11 @@ class Engine:
             return os.waitpid(self.pid, 0)[1]
         except ChildProcessError:
             return None
+
+    def abandon(self) -> None:
+        """If nobody has ended it yet (pytest gave up while it was still configuring itself)."""
+        if self.sock.fileno() >= 0:
+            self.end()
 
 
 def start_engine(slots: str, args: Sequence[str], plugins: Optional[Sequence[Any]], info: WorkerInfo) -> Engine:
@@ -103,9 +109,7 @@ def _fork_engine(
         os._exit(127)
 
 
-def _become_zygote(
-    sock: socket.socket, args: Sequence[str], plugins: Optional[Sequence[Any]], info: WorkerInfo
-) -> None:
+def _become_zygote(sock: socket.socket, args: Sequence[str], plugins: Optional[Sequence[Any]], info: WorkerInfo) -> None:
     from holdfast import crash
 
     # It imports the user's modules, so it may be unable to notice that the engine has gone.

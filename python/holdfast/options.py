@@ -89,9 +89,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("holdfast", "run under the Holdfast engine (as --holdfast)", type="bool", default=False)
     for option in OPTIONS:
         # No default here: None means that the command line is silent, and the ini twin decides.
-        group.addoption(
-            option.name, dest=option.dest, type=option.parse, default=None, metavar=option.metavar, help=option.help
-        )
+        group.addoption(option.name, dest=option.dest, type=option.parse, default=None, metavar=option.metavar, help=option.help)
         parser.addini(option.dest, f"{option.help} (as {option.name})", default=None)
     group.addoption(
         "--hf-resume",
@@ -165,9 +163,7 @@ def settings_of(config: pytest.Config) -> Settings:
 
 def _refuse_conflicts(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None):
-        raise pytest.UsageError(
-            "--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N"
-        )
+        raise pytest.UsageError("--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N")
     for name in ("usepdb", "trace"):
         if config.getoption(name, False):
             raise pytest.UsageError(

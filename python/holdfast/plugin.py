@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Generator, Optional
+from collections.abc import Generator
+from typing import Any, Optional
 
 import pytest
 
@@ -45,7 +46,7 @@ def _start(config: pytest.Config) -> None:
     info.slots = _count(slots)
     engine = start_engine(slots, list(params.args), params.plugins, info)
     config.stash[_ENGINE] = engine
-    config.add_cleanup(lambda: engine.end() if engine.sock.fileno() >= 0 else None)
+    config.add_cleanup(engine.abandon)
 
 
 def _count(slots: str) -> int:

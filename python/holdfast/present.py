@@ -12,7 +12,13 @@ from holdfast.wire import Frame
 
 PYTEST_VERDICTS = frozenset(("passed", "failed", "error", "skipped", "xfailed", "xpassed"))
 # Letter and word on the terminal.
-SHOWN = {"crashed": ("C", "CRASHED"), "timeout": ("T", "TIMEOUT"), "exited": ("Q", "EXITED"), "error": ("E", "ERROR"), "lost": ("L", "LOST")}
+SHOWN = {
+    "crashed": ("C", "CRASHED"),
+    "timeout": ("T", "TIMEOUT"),
+    "exited": ("Q", "EXITED"),
+    "error": ("E", "ERROR"),
+    "lost": ("L", "LOST"),
+}
 
 
 @dataclass
@@ -115,7 +121,7 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
         # Passed without output: such reports travel with the last one, which this test could not send.
         whole += found or [_report(item, earlier, "passed", None, [], 0.0)]
     failing = _report(item, when, "failed", _longrepr(item, text, headline), sections, float(result["duration"]))
-    failing.holdfast_verdict = result["verdict"]
+    failing.holdfast_verdict = result["verdict"]  # type: ignore[attr-defined]
     whole.append(failing)
     if when != "teardown":
         later = [r for r, phase_of in zip(kept, by_phase) if phase_of == "teardown"]
@@ -123,9 +129,7 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
     return whole
 
 
-def _report(
-    item: Item, when: Any, outcome: Any, longrepr: Any, sections: list[tuple[str, str]], duration: float
-) -> pytest.TestReport:
+def _report(item: Item, when: Any, outcome: Any, longrepr: Any, sections: list[tuple[str, str]], duration: float) -> pytest.TestReport:
     return pytest.TestReport(
         nodeid=item.nodeid,
         location=item.location,

@@ -24,9 +24,7 @@ def plain_attributes() -> frozenset[str]:
     """The attributes of a TestReport to which no plugin has added anything."""
     global _PLAIN_ATTRIBUTES
     if not _PLAIN_ATTRIBUTES:
-        sample = pytest.TestReport(
-            nodeid="a", location=("a", 0, "a"), keywords={}, outcome="passed", longrepr=None, when="call"
-        )
+        sample = pytest.TestReport(nodeid="a", location=("a", 0, "a"), keywords={}, outcome="passed", longrepr=None, when="call")
         _PLAIN_ATTRIBUTES = frozenset(vars(sample))
     return _PLAIN_ATTRIBUTES
 

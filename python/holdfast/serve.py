@@ -148,9 +148,7 @@ class SlotFiles:
     """The files that came with the `slot` frame."""
 
     def __init__(self, channel: wire.Channel) -> None:
-        self.out, self.err, self.stacks, self.slate_fd, self.stream = (
-            out_of_the_way(fd) for fd in channel.take_fds(5)
-        )
+        self.out, self.err, self.stacks, self.slate_fd, self.stream = (out_of_the_way(fd) for fd in channel.take_fds(5))
         self.slate = Slate(self.slate_fd)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-
 # Files that nobody may close by letting them go out of scope.
 _kept: list[Any] = []
 

@@ -5,9 +5,9 @@ It relates to the controller as an xdist worker does: `config.workerinput` is se
 
 from __future__ import annotations
 
-import os
 import warnings
-from typing import Any, Generator, Optional, Sequence
+from collections.abc import Generator, Sequence
+from typing import Any, Optional
 
 import pytest
 
@@ -44,7 +44,7 @@ def _report_interrupts_as_failures() -> None:
 
     # Reached only through this module global; without it the protocol would end without a teardown.
     if hasattr(runner, "get_reraise_exceptions"):
-        runner.get_reraise_exceptions = lambda config: (runner.Exit,)
+        runner.get_reraise_exceptions = lambda config: (pytest.exit.Exception,)
 
 
 class RootWorker:
@@ -104,9 +104,7 @@ class RootWorker:
         self.channel.send({"t": "deselected", "count": len(items)})
 
     @pytest.hookimpl
-    def pytest_warning_recorded(
-        self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any
-    ) -> None:
+    def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any) -> None:
         self.channel.send({"t": "warning", **warning_data(warning_message, when, nodeid, location)})
 
     # ---- the run

@@ -13,9 +13,10 @@ import signal
 import socket
 import sys
 import uuid
-from typing import Any, NoReturn, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, NoReturn, Optional
 
-from holdfast import crash, streams, wire
+from holdfast import streams, wire
 from holdfast.slate import Slate
 
 # Descriptor of the socket in a process that was started, not forked (engine/run/root.cc).
@@ -110,9 +111,7 @@ def _run_session(
     return 3
 
 
-def run_forked_root(
-    sock: socket.socket, args: Sequence[str], plugins: Optional[Sequence[Any]], info: WorkerInfo
-) -> NoReturn:
+def run_forked_root(sock: socket.socket, args: Sequence[str], plugins: Optional[Sequence[Any]], info: WorkerInfo) -> NoReturn:
     """The root zygote, in a fork of the controller."""
     try:
         run_root(wire.Channel(sock), args, plugins, info)

@@ -63,7 +63,10 @@ def test_a_ledger_that_cannot_be_used(small: Any, journal: str, says: str) -> No
     import sqlite3
 
     small.file("text.txt", "not a database, but long enough to look at")
-    for name, pragma in (("other.db", "PRAGMA user_version=1"), ("future.db", "PRAGMA application_id=1212568404; PRAGMA user_version=99")):
+    for name, pragma in (
+        ("other.db", "PRAGMA user_version=1"),
+        ("future.db", "PRAGMA application_id=1212568404; PRAGMA user_version=99"),
+    ):
         db = sqlite3.connect(small.root / name)
         db.execute("CREATE TABLE t(x)")
         db.executescript(pragma)
@@ -108,7 +111,9 @@ def test_the_engine_binary(small: Any, state: str) -> None:
     small.env["HOLDFAST_ENGINE"] = str(path)
     run = small.run()
     assert run.code == (12 if state == "broken" else 4), run.output
-    assert {"missing": "is missing", "not executable": "is not executable", "broken": "the engine ended with exit status 127"}[state] in run.output
+    assert {"missing": "is missing", "not executable": "is not executable", "broken": "the engine ended with exit status 127"}[
+        state
+    ] in run.output
     assert "Traceback" not in run.output
 
 

@@ -20,7 +20,7 @@ def test_reads_null():
     run = suite.run()
     assert run.short() == {"test_reads_null": "crashed"}
     assert "crashed in call: SIGSEGV (SEGV_MAPERR, address 0x8)" in run.output
-    assert 'line 8 in test_reads_null' in run.output
+    assert "line 8 in test_reads_null" in run.output
     said = [run.output.index(text) for text in ("said by python", "said by native", "said last")]
     assert said == sorted(said)
     assert "on stderr" in run.output

@@ -35,8 +35,14 @@ class Terminal:
         suite.env["TERM"] = "xterm"
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            suite.command(*args), cwd=suite.root, env=suite.env, stdin=slave, stdout=slave, stderr=slave,
-            start_new_session=True, preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
+            suite.command(*args),
+            cwd=suite.root,
+            env=suite.env,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),
         )
         os.close(slave)
         os.set_blocking(self.master, False)

@@ -215,7 +215,9 @@ def test_verbose_quiet_durations_and_short_summary(suite: Any) -> None:
 
 
 def test_output_with_s_has_a_prefix(suite: Any) -> None:
-    suite.write(test_it="import os\ndef test_it():\n    print('by python')\n    os.write(1, b'by native\\n')\n    os.write(2, b'partial')\n")
+    suite.write(
+        test_it="import os\ndef test_it():\n    print('by python')\n    os.write(1, b'by native\\n')\n    os.write(2, b'partial')\n"
+    )
     run = suite.run("-s", "--hf-slots=1")
     assert "[gw0] by python\n" in run.output
     assert "[gw0] by native\n" in run.output

@@ -37,7 +37,11 @@ def test_skip(): pass
     assert {p.get("name"): p.get("value") for p in cases["test_pass"].iter("property")} == {"key": "value"}
     suite_element = root.find("testsuite")
     assert suite_element is not None
-    assert {k: suite_element.get(k) for k in ("failures", "errors", "skipped")} == {"failures": "3", "errors": "1", "skipped": "1"}
+    assert {k: suite_element.get(k) for k in ("failures", "errors", "skipped")} == {
+        "failures": "3",
+        "errors": "1",
+        "skipped": "1",
+    }
 
 
 def test_log_has_one_verdict_event_a_test(suite: Any) -> None:

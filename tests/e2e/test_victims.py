@@ -27,8 +27,10 @@ def test_every_victim_gets_its_verdict(suite: Any, slots: int, tmp_path: Path) -
     run = suite.run(f"--hf-slots={slots}", "--hf-timeout=3", "--hf-grace=1", "--junitxml=junit.xml")
     assert run.code == 1, run.output
     verdicts = run.verdicts
-    failures = {case.get("classname", "") + "." + case.get("name", ""): ET.tostring(case, "unicode")
-                for case in ET.parse(tmp_path / "junit.xml").iter("testcase")}
+    failures = {
+        case.get("classname", "") + "." + case.get("name", ""): ET.tostring(case, "unicode")
+        for case in ET.parse(tmp_path / "junit.xml").iter("testcase")
+    }
     for nodeid, verdict in verdicts.items():
         expected = expectation(nodeid)
         allowed = expected["verdict"] if isinstance(expected["verdict"], list) else [expected["verdict"]]

@@ -110,8 +110,12 @@ TEST_F(LedgerTest, LeavesForeignFilesAlone) {
 }
 
 TEST_F(LedgerTest, KeepsThePreviousLedgerAside) {
-  { auto ledger = Ledger::open(path, false).value(); }
-  { auto ledger = Ledger::open(path, false).value(); }
+  {
+    auto ledger = Ledger::open(path, false).value();
+  }
+  {
+    auto ledger = Ledger::open(path, false).value();
+  }
   EXPECT_TRUE(std::filesystem::exists(path + ".1"));
 }
 

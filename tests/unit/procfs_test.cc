@@ -24,9 +24,7 @@ bool eventually(const std::function<bool()>& condition) {
   return false;
 }
 
-pid_t start_sleep() {
-  return spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
-}
+pid_t start_sleep() { return spawn({"/bin/sleep", "3600"}, {}, "/", {}).value(); }
 
 TEST(Procfs, SeesAChildItsStateAndCommand) {
   pid_t child = start_sleep();

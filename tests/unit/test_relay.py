@@ -10,7 +10,12 @@ from holdfast.relay import TEXT_LIMIT, cut_text, full_report, is_plain_pass, rep
 
 def make_report(**fields: Any) -> pytest.TestReport:
     base: dict[str, Any] = {
-        "nodeid": "a.py::b", "location": ("a.py", 1, "b"), "keywords": {}, "outcome": "passed", "longrepr": None, "when": "call",
+        "nodeid": "a.py::b",
+        "location": ("a.py", 1, "b"),
+        "keywords": {},
+        "outcome": "passed",
+        "longrepr": None,
+        "when": "call",
     }
     return pytest.TestReport(**{**base, **fields})
 

@@ -48,7 +48,7 @@ class Odd:
     ("value", "expected"),
     [
         (float("inf"), "inf"),
-        ({1, 1}, [1]),
+        ({1}, [1]),
         ((1, 2), [1, 2]),
         (b"x", "b'x'"),
         (Odd(), "<Odd whose repr raised RuntimeError>"),
@@ -74,7 +74,10 @@ def test_descriptors_come_with_their_frame() -> None:
         assert channel.receive() == {"t": "x"}
         (fd,) = channel.take_fds(1)
         with open(fd, "rb") as copy:
-            assert copy.readline() == b'"""The golden frames in protocol/golden are read by this test and by tests/unit/frame_test.cc."""\n'
+            assert (
+                copy.readline()
+                == b'"""The golden frames in protocol/golden are read by this test and by tests/unit/frame_test.cc."""\n'
+            )
         with pytest.raises(wire.WireError, match="1 descriptors were expected, 0 came"):
             channel.take_fds(1)
 
