@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -186,10 +187,25 @@ def _signal_facts(detail: Frame) -> str:
 
 def explain(headline: str, detail: Frame, output: list[tuple[str, str]]) -> str:
     """The text of a report: what happened, the stacks, the last output."""
-    stacks = str(detail.get("stacks") or "").strip()
+    stacks = without_runner_frames(str(detail.get("stacks") or "").strip())
     parts = [headline, stacks or "(no Python stack: the process died, or hung, without running faulthandler's handler)"]
     parts += [f"{title}:\n{text.rstrip()}" for title, text in output]
     return "\n\n".join(parts)
+
+
+# Frames of pytest and of ours, below the user's code in every stack that faulthandler writes.
+_RUNNER = re.compile(r'^  File ".*(/_pytest/|/pluggy/|/holdfast/\w+\.py|/pytest/__main__\.py|/bin/(py\.)?test"|<frozen runpy>).*')
+
+
+def without_runner_frames(stacks: str) -> str:
+    """Each thread's stack without the runner's frames at its bottom, which are the same in all of them."""
+    kept: list[str] = []
+    for block in stacks.split("\n\n"):
+        lines = block.split("\n")
+        while len(lines) > 2 and _RUNNER.match(lines[-1]):
+            lines.pop()
+        kept.append("\n".join(lines))
+    return "\n\n".join(kept)
 
 
 def _sections(detail: Frame, when: str) -> list[tuple[str, str]]:

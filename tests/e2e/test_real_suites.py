@@ -30,7 +30,20 @@ def outcomes(tmp_path: Path, target: str, *args: str) -> dict[str, list[Any]]:
     (tmp_path / "suite_recorder.py").write_text(RECORDER)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "RECORD": str(tmp_path / "record.json"), "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "suite_recorder", "-p", "no:cacheprovider", "-c", "pytest.ini", *args, target]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "suite_recorder",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "pytest.ini",
+        *args,
+        target,
+    ]
     subprocess.run(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, timeout=600, check=False)
     return {nodeid: sorted(map(tuple, found)) for nodeid, found in json.loads((tmp_path / "record.json").read_text()).items()}
 

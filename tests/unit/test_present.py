@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from holdfast.present import Item, headline_of, module_report, present
+from holdfast.present import Item, headline_of, module_report, present, without_runner_frames
 
 ITEM = Item(0, "test_it.py::test_it", ("test_it.py", 4, "test_it"))
 
@@ -51,6 +51,22 @@ def test_a_death_becomes_the_failure_of_its_phase(pytestconfig: pytest.Config, p
         assert text in failed.longreprtext
     assert failed.longrepr.reprcrash.message == f"crashed in {phase}: SIGBUS"
     assert got.reports[-1].user_properties == [("holdfast_verdict", "crashed")]
+
+
+def test_the_runners_own_frames_are_left_out() -> None:
+    stacks = """Fatal Python error: Aborted
+
+Current thread 0x01 (most recent call first):
+  File "/suite/test_it.py", line 3 in helper
+  File "/venv/lib/_pytest/recwarn.py", line 9 in between
+  File "/suite/test_it.py", line 5 in test_it
+  File "/venv/lib/_pytest/python.py", line 187 in pytest_pyfunc_call
+  File "/venv/lib/pluggy/_execution.py", line 147 in _multicall
+  File "/venv/lib/holdfast/child.py", line 75 in run_item
+  File "<frozen runpy>", line 88 in _run_code"""
+    shown = without_runner_frames(stacks).splitlines()
+    assert shown[-1] == '  File "/suite/test_it.py", line 5 in test_it'
+    assert len(shown) == 6
 
 
 def test_headlines() -> None:
