@@ -20,7 +20,7 @@ STACK_SIGNAL = 52
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-_libc = ctypes.CDLL(None, use_errno=True)
+libc = ctypes.CDLL(None, use_errno=True)
 _crashnote: Any = None
 
 
@@ -49,11 +49,11 @@ def die_with_parent(parent: int) -> bool:
     """Asks the kernel to kill this process when its parent ends. False if `parent` has ended already."""
     import os
 
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The parent may have died between the fork and the call.
     return os.getppid() == parent
 
 
 def reap_orphans_here() -> None:
     """Makes this process the parent of whatever its descendants leave behind."""
-    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -5,6 +5,7 @@ A zygote is single-threaded and blocks in poll() only. When the engine's socket 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import select
@@ -21,6 +22,10 @@ from holdfast.streams import out_of_the_way
 
 if TYPE_CHECKING:
     from holdfast.worker import RootWorker
+
+
+_HUGE = 2 << 20
+_MADV_COLLAPSE = 25
 
 
 class Server:
@@ -91,9 +96,25 @@ def settle_memory() -> None:
     gc.freeze()
 
 
+def collapse_memory(tests: int) -> None:
+    """Puts the zygote's heap on huge pages where the kernel can (MADV_COLLAPSE, Linux 6.1): a fork copies one entry for 2 MiB instead
+    of 512. It costs about 0.3 ms for each of them, once, so only where enough forks follow; and only ever helps speed."""
+    if tests < 50:
+        return
+    with open("/proc/self/maps") as maps:
+        spans = [(line.split()[0], line.split()[1], line.split()[5:]) for line in maps]
+    for addresses, rights, name in spans:
+        start, end = (int(part, 16) for part in addresses.split("-"))
+        if "w" not in rights or "p" not in rights or (name and name[0] != "[heap]"):
+            continue
+        for address in range((start + _HUGE - 1) // _HUGE * _HUGE, end // _HUGE * _HUGE, _HUGE):
+            crash.libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(_HUGE), _MADV_COLLAPSE)
+
+
 def serve_root(worker: RootWorker, session: pytest.Session) -> int:
     """The root zygote after collection. Returns the exit status that the controller has decided on."""
     settle_memory()
+    collapse_memory(len(session.items))
     server = Server(worker.channel)
 
     def fork_slot_zygote(frame: wire.Frame) -> None:

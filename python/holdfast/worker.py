@@ -39,12 +39,24 @@ def prepare_config(args: Sequence[str], plugins: Optional[Sequence[Any]], info: 
 
 
 def _report_interrupts_as_failures() -> None:
-    """A KeyboardInterrupt inside a test is that test's failure: SIGINT comes from the engine (a deadline) or from the test."""
-    from _pytest import runner
+    """A KeyboardInterrupt inside a test is that test's failure: SIGINT comes from the engine (a deadline) or from the test.
 
-    # Reached only through this module global; without it the protocol would end without a teardown.
-    if hasattr(runner, "get_reraise_exceptions"):
-        runner.get_reraise_exceptions = lambda config: (pytest.exit.Exception,)
+    pytest would let it through its protocol, and with it skip the teardown. Every version asks CallInfo.from_call for that.
+    """
+    from _pytest.runner import CallInfo
+
+    original: Any = CallInfo.from_call
+    if getattr(original, "holdfast", False):
+        return
+
+    def from_call(func: Any, when: str, reraise: Any = None) -> Any:
+        if when != "collect" and reraise is not None:
+            kinds = reraise if isinstance(reraise, tuple) else (reraise,)
+            reraise = tuple(kind for kind in kinds if kind is not KeyboardInterrupt)
+        return original(func, when, reraise)
+
+    from_call.holdfast = True  # type: ignore[attr-defined]
+    CallInfo.from_call = staticmethod(from_call)  # type: ignore[method-assign,assignment]
 
 
 class RootWorker:

@@ -41,12 +41,13 @@ def dies():
     yield
     ctypes.string_at(0)
 def test_it(dies):
-    assert 6 * 7 == 41
+    product = 42
+    assert product == 41
 """
     )
     run = suite.run()
     assert run.short() == {"test_it": "crashed"}
-    assert "assert (6 * 7) == 41" in run.output
+    assert "assert 42 == 41" in run.output
     assert "crashed in teardown: SIGSEGV" in run.output
 
 

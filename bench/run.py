@@ -1,0 +1,168 @@
+"""Measures Holdfast beside its peers and floors, in one run, as ratios. Prints Markdown for bench/README.md.
+
+    python bench/run.py [trivial] [numpy] [startup] [memory] [deadline]
+
+Makes an environment of its own below build/bench/. pytest 8.4.2: pytest-forked and pytest-isolate do not work on 9.2.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PLACE = ROOT / "build" / "bench"
+PYTHON = PLACE / "venv" / "bin" / "python"
+PACKAGES = [
+    "pytest==8.4.2", "numpy==2.4.6", "pandas==3.1.1", "hypothesis==6.170.15", "pytest-xdist==3.8.0",
+    "pytest-forked==1.7.5", "pytest-isolate==0.0.17", "pytest-fkit==0.11.0",
+]  # fmt: skip
+BASE = ["-q", "-p", "no:cacheprovider", "--tb=no"]
+ALONE = ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-p", "no:xdist", "-p", "no:hypothesispytest"]
+HOLDFAST = [*ALONE, "--holdfast", f"--hf-journal={PLACE}/bench.db"]
+
+
+def setup() -> None:
+    PLACE.mkdir(parents=True, exist_ok=True)
+    if not PYTHON.exists():
+        subprocess.run([sys.executable, "-m", "venv", PLACE / "venv"], check=True)
+        subprocess.run([PYTHON, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+    subprocess.run([PYTHON, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", ROOT], check=True)
+
+
+def run(*args: str) -> tuple[float, float, str]:
+    """Wall seconds, CPU seconds (of the whole tree that was waited for), last line."""
+    env = {**os.environ, "PYTHONPATH": str(HERE), "OPENBLAS_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = time.monotonic()
+    done = subprocess.run([str(PYTHON), "-m", "pytest", *BASE, *args], cwd=PLACE, env=env, capture_output=True, text=True, check=False)
+    wall = time.monotonic() - begun
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    lines = [line for line in done.stdout.strip().splitlines() if re.search(r"\d (passed|failed|error)", line)]
+    return wall, cpu, (lines or [done.stdout[-200:] + done.stderr[-200:]])[-1]
+
+
+def table(title: str, rows: list[tuple[str, list[str]]], repeat: int, tests: int, floor: str) -> None:
+    """Each row's command, `repeat` times in turn (so that a slow minute hits all), median; the ratio is to the row `floor`."""
+    walls: dict[str, list[float]] = {name: [] for name, _ in rows}
+    ends = {}
+    for _ in range(repeat):
+        for name, args in rows:
+            wall, _, ends[name] = run(*args)
+            walls[name].append(wall)
+    middle = {name: statistics.median(found) for name, found in walls.items()}
+    print(f"\n### {title}\n\n| | s (median of {repeat}) | ms a test | ratio to {floor} | |\n|---|---|---|---|---|")
+    for name, _ in rows:
+        print(
+            f"| {name} | {middle[name]:.2f} | {middle[name] / tests * 1000:.2f} | {middle[name] / middle[floor]:.2f} | {ends[name].strip('= ')} |"
+        )
+    sys.stdout.flush()
+
+
+def trivial() -> None:
+    suite = str(HERE / "suites" / "trivial")
+    rows = [
+        ("plain pytest", [*ALONE, suite]),
+        ("naive loop, 2 slots", [*ALONE, "-p", "naive_fork", "--naive-slots=2", suite]),
+        ("holdfast, 2 slots", [*HOLDFAST, "--hf-slots=2", suite]),
+        ("pytest-forked", ["-p", "no:isolate", "-p", "no:fkit", "--forked", suite]),
+        ("pytest-isolate", ["-p", "no:forked", "-p", "no:fkit", "--isolate", suite]),
+    ]
+    table("1,000 trivial tests, numpy and pandas imported", rows, 3, 1000, "naive loop, 2 slots")
+    few = [str(HERE / "suites" / "trivial" / "test_trivial.py") + f"::test_trivial[{i}]" for i in range(20)]
+    plain = statistics.median(run(*ALONE, *few)[0] for _ in range(3))
+    fkit = run("-p", "no:forked", "-p", "no:isolate", "--fkit", "--fkit-workers=2", *few)[0]
+    whole_plain = statistics.median(run(*ALONE, suite)[0] for _ in range(3))
+    ours = statistics.median(run(*HOLDFAST, "--hf-slots=2", suite)[0] for _ in range(3))
+    fkit_overhead, our_overhead = (fkit - plain) / 20, (ours - whole_plain) / 1000
+    print(
+        f"\npytest-fkit, 2 workers, 20 of these tests: {fkit_overhead * 1000:.0f} ms overhead a test; "
+        f"holdfast, all 1,000: {our_overhead * 1000:.2f} ms; {fkit_overhead / our_overhead:.0f} times less"
+    )
+
+
+def numpy() -> None:
+    where = subprocess.check_output([str(PYTHON), "-c", "import numpy; print(numpy.__path__[0])"], text=True).strip()
+    for name, tests in (("linalg", 489), ("lib", 4872)):
+        suite = f"{where}/{name}/tests"
+        hypothesis = [a for a in ALONE if a != "no:hypothesispytest"][:-1]
+        rows = [
+            ("plain pytest", [*hypothesis, suite]),
+            ("pytest-xdist -n2", ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-n2", suite]),
+            ("naive loop, 2 slots", [*hypothesis, "-p", "naive_fork", "--naive-slots=2", suite]),
+            ("holdfast, 2 slots", [*hypothesis, "--holdfast", f"--hf-journal={PLACE}/bench.db", "--hf-slots=2", suite]),
+        ]
+        table(f"numpy.{name}", rows, 3 if name == "linalg" else 1, tests, "naive loop, 2 slots")
+
+
+def startup() -> None:
+    (PLACE / "test_one.py").write_text("def test_one(): pass\n")
+    plain, ours = [], []
+    for _ in range(15):
+        plain.append(run(*ALONE, "test_one.py")[0])
+        ours.append(run(*HOLDFAST, "--hf-slots=1", "test_one.py")[0])
+    print(
+        f"\n### Start-up, one trivial test\n\nplain {statistics.median(plain) * 1000:.0f} ms, holdfast {statistics.median(ours) * 1000:.0f} ms, "
+        f"difference {(statistics.median(ours) - statistics.median(plain)) * 1000:.0f} ms (medians of 15)"
+    )
+
+
+def memory() -> None:
+    """The engine's peak resident size (VmHWM) with 100,000 tests collected; they are deselected from running by -x at the first."""
+    (PLACE / "test_many.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('i', range(100_000))\ndef test_with_a_name_of_usual_length(i): assert 0\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    process = subprocess.Popen(
+        [str(PYTHON), "-m", "pytest", *BASE, *HOLDFAST, "--hf-slots=2", "-x", "test_many.py"],
+        cwd=PLACE,
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    peak = {}
+    while process.poll() is None:
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if b"--control-fd" in entry.read_bytes():
+                    peak = dict(re.findall(r"(VmHWM|VmRSS):\s+(\d+)", (entry.parent / "status").read_text())) or peak
+            except OSError:
+                continue
+        time.sleep(0.02)
+    print(
+        f"\n### Engine memory, 100,000 tests\n\npeak {int(peak['VmHWM']) / 1024:.1f} MiB (to reach: 30 MiB + 200 bytes a test = 49.1 MiB)"
+    )
+
+
+def deadline() -> None:
+    """From the deadline to the verdict, for a test that sleeps and one that ignores everything (grace 0.2 s)."""
+    (PLACE / "test_hang.py").write_text(
+        "import signal, time\ndef test_sleeps(): time.sleep(3600)\ndef test_deaf():\n"
+        "    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)\n    while True: time.sleep(1)\n"
+    )
+    run(*HOLDFAST, "--hf-slots=1", "--hf-timeout=1", "--hf-grace=0.2", f"--hf-log={PLACE}/hang.jsonl", "test_hang.py")
+    events = [json.loads(line) for line in (PLACE / "hang.jsonl").read_text().splitlines()]
+    print("\n### From a deadline (1 s) to the verdict\n")
+    for event in events:
+        if event["event"] == "verdict":
+            print(f"- {event['id'].rpartition('::')[2]}: {(event['duration'] - 1) * 1000:.0f} ms ({event['verdict']})")
+
+
+def main() -> None:
+    setup()
+    parts = {f.__name__: f for f in (trivial, numpy, startup, memory, deadline)}
+    for name in sys.argv[1:] or list(parts):
+        parts[name]()
+
+
+if __name__ == "__main__":
+    main()
