@@ -56,7 +56,7 @@ def _report_interrupts_as_failures() -> None:
         return original(func, when, reraise)
 
     from_call.holdfast = True  # type: ignore[attr-defined]
-    CallInfo.from_call = staticmethod(from_call)  # type: ignore[method-assign,assignment]
+    CallInfo.from_call = staticmethod(from_call)  # type: ignore[method-assign]
 
 
 class RootWorker:
