@@ -3,13 +3,11 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <cstring>
 
 namespace holdfast::run {
 
 namespace {
 
-constexpr int kStackSignal = 52;
 constexpr int kMaxBlindRestarts = 1;
 constexpr std::size_t kTail = std::size_t{64} << 10U;
 // Descriptor number of a cold zygote's socket (python/holdfast/zygote.py).
@@ -22,22 +20,9 @@ Root::Root(os::Loop& loop, const Limits& limits, RootHost host) : loop_(loop), l
 Root::~Root() { loop_.cancel(deadline_); }
 
 Status Root::open() {
-  struct {
-    os::Fd* fd;
-    const char* name;
-    std::size_t size;
-  } const files[] = {{&out_, "holdfast-root-stdout", 0},
-                     {&err_, "holdfast-root-stderr", 0},
-                     {&stacks_, "holdfast-root-stacks", 0},
-                     {&slate_fd_, "holdfast-root-slate", kSlateSize}};
-  for (const auto& [fd, name, size] : files) {
-    Result<os::Fd> opened = os::open_memfd(name, size);
-    if (!opened) return tl::unexpected<Error>(opened.error());
-    *fd = std::move(*opened);
-  }
-  Result<os::Mapping> mapping = os::Mapping::open(slate_fd_.get(), kSlateSize);
-  if (!mapping) return tl::unexpected<Error>(mapping.error());
-  slate_map_ = std::move(*mapping);
+  Result<ProcessFiles> files = ProcessFiles::open();
+  if (!files) return tl::unexpected<Error>(files.error());
+  files_ = std::move(*files);
   return {};
 }
 
@@ -51,10 +36,9 @@ Status Root::adopt(pid_t pid, os::Fd socket, const wire::Json& environment) {
                                  problem_ = problem;
                                  on_hung_up();
                                }));
-  for (const os::Fd* fd : {&out_, &err_, &stacks_}) os::rewind_and_empty(fd->get());
-  std::memset(slate_map_.data(), 0, sizeof(Slate));
+  files_.clear();
   channel_->send({{"t", "start"}, {"v", wire::kProtocolVersion}, {"env", environment}, {"skip", skipped_}, {"config", start_}},
-                 {out_.get(), err_.get(), stacks_.get(), slate_fd_.get()});
+                 files_.descriptors());
   return {};
 }
 
@@ -76,7 +60,8 @@ void Root::start_cold() {
   }
   std::vector<std::string> argv = argv_;
   argv.emplace_back("--root");
-  Result<pid_t> pid = os::spawn(argv, env_, cwd_, {{1, out_.get()}, {2, err_.get()}, {kColdSocket, pair->second.get()}});
+  Result<pid_t> pid =
+      os::spawn(argv, env_, cwd_, {{1, files_.out.get()}, {2, files_.err.get()}, {kColdSocket, pair->second.get()}});
   if (!pid) {
     host_.on_failed("died", pid.error().message());
     return;
@@ -156,10 +141,10 @@ bool Root::on_child_exit(pid_t pid, int status) {
     module.evidence.exit = exit_of_wait_status(status);
     module.evidence.timed_out = timed_out_;
     module.evidence.limit = limits_.collect;
-    std::memcpy(&module.evidence.slate, slate_map_.data(), sizeof(Slate));
-    module.stacks = os::read_tail(stacks_.get(), kTail);
-    module.out = os::read_tail(out_.get(), kTail);
-    module.err = os::read_tail(err_.get(), kTail);
+    module.evidence.slate = files_.slate();
+    module.stacks = os::read_tail(files_.stacks.get(), kTail);
+    module.out = os::read_tail(files_.out.get(), kTail);
+    module.err = os::read_tail(files_.err.get(), kTail);
     skipped_.push_back(module.id);
     host_.on_fatal(std::move(module));
     host_.on_restart();
@@ -173,7 +158,7 @@ bool Root::on_child_exit(pid_t pid, int status) {
 void Root::restart_or_fail() {
   if (blind_restarts_++ >= kMaxBlindRestarts) {
     failed_ = true;
-    std::string said = os::read_tail(err_.get(), kTail);
+    std::string said = os::read_tail(files_.err.get(), kTail);
     host_.on_failed("died", "the root zygote ended while no module was being imported" + (said.empty() ? "" : ":\n" + said));
     return;
   }
@@ -200,6 +185,10 @@ void Root::finish(int exit_status, double limit) {
   finishing_ = true;
   if (pid_ == 0 || !channel_) {
     host_.on_finished();
+    return;
+  }
+  if (!ready_) {
+    kill();  // It is still importing something: there is no session to finish.
     return;
   }
   channel_->send({{"t", "finish"}, {"exitstatus", exit_status}});

@@ -14,6 +14,7 @@
 
 #include "os/loop.h"
 #include "os/sys.h"
+#include "run/files.h"
 #include "run/judge.h"
 #include "run/limits.h"
 #include "wire/channel.h"
@@ -79,8 +80,7 @@ class Root {
   os::Loop& loop_;
   const Limits& limits_;
   RootHost host_;
-  os::Fd out_, err_, stacks_, slate_fd_;
-  os::Mapping slate_map_;
+  ProcessFiles files_;
   std::unique_ptr<wire::Channel> channel_;
   os::Fd pidfd_;
   pid_t pid_ = 0;

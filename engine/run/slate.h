@@ -25,6 +25,10 @@ static_assert(sizeof(Slate) == 48 && offsetof(Slate, crash_set) == 24 && offseto
 
 inline constexpr std::size_t kSlateSize = 4096;
 
+/// The signal on which a process writes the Python stacks of all its threads (python/holdfast/crash.py). A real-time signal
+/// that neither glibc nor common libraries use.
+inline constexpr int kStackSignal = 52;
+
 inline Phase phase_of(const Slate& slate) {
   return slate.phase <= static_cast<std::uint32_t>(Phase::Exit) ? static_cast<Phase>(slate.phase) : Phase::Idle;
 }

@@ -5,17 +5,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "os/procfs.h"
 
 namespace holdfast::run {
 
 namespace {
-
-// The signal on which a test's process writes the Python stacks of all its threads (python/holdfast/crash.py). A real-time
-// signal that neither glibc nor common libraries use.
-constexpr int kStackSignal = 52;
 
 constexpr std::size_t kStacksTail = std::size_t{256} << 10U;
 constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
@@ -35,22 +30,9 @@ Slot::~Slot() {
 }
 
 Status Slot::open() {
-  struct {
-    os::Fd* fd;
-    const char* name;
-    std::size_t size;
-  } const files[] = {{&out_, "holdfast-stdout", 0},
-                     {&err_, "holdfast-stderr", 0},
-                     {&stacks_, "holdfast-stacks", 0},
-                     {&slate_fd_, "holdfast-slate", kSlateSize}};
-  for (const auto& [fd, name, size] : files) {
-    Result<os::Fd> opened = os::open_memfd(name, size);
-    if (!opened) return tl::unexpected<Error>(opened.error());
-    *fd = std::move(*opened);
-  }
-  Result<os::Mapping> mapping = os::Mapping::open(slate_fd_.get(), kSlateSize);
-  if (!mapping) return tl::unexpected<Error>(mapping.error());
-  slate_map_ = std::move(*mapping);
+  Result<ProcessFiles> files = ProcessFiles::open();
+  if (!files) return tl::unexpected<Error>(files.error());
+  files_ = std::move(*files);
   auto pipe = os::open_pipe();
   if (!pipe) return tl::unexpected<Error>(pipe.error());
   stream_read_ = std::move(pipe->first);
@@ -79,8 +61,9 @@ void Slot::ask_for_zygote() {
     return;
   }
   host_.start_zygote(id_, pair->second);
-  zygote_->send({{"t", "slot"}, {"slot", id_}, {"config", host_.zygote_config()}},
-                {out_.get(), err_.get(), stacks_.get(), slate_fd_.get(), stream_write_.get()});
+  std::vector<int> descriptors = files_.descriptors();
+  descriptors.push_back(stream_write_.get());
+  zygote_->send({{"t", "slot"}, {"slot", id_}, {"config", host_.zygote_config()}}, descriptors);
 }
 
 void Slot::on_zygote_frame(const wire::Json& frame) {
@@ -172,8 +155,7 @@ void Slot::begin(std::size_t test, const std::string& id, double limit, bool for
     host_.on_broken(id_, "no descriptor is left for a test's socket (raise `ulimit -n` or use fewer slots)");
     return;
   }
-  for (const os::Fd* fd : {&out_, &err_, &stacks_}) os::rewind_and_empty(fd->get());
-  std::memset(slate_map_.data(), 0, sizeof(Slate));
+  files_.clear();
   attempt_ = Attempt{};
   attempt_.test = test;
   attempt_.slot = id_;
@@ -240,8 +222,7 @@ void Slot::after(double delay_seconds, os::Loop::Callback callback) {
 }
 
 Slate Slot::slate() const {
-  Slate copy;
-  std::memcpy(&copy, slate_map_.data(), sizeof copy);
+  Slate copy = files_.slate();
   // The page is the test's to write: a time from the future would put a deadline off for ever.
   double now = monotonic();
   if (!(copy.phase_start >= begun_ && copy.phase_start <= now)) copy.phase_start = begun_;
@@ -296,7 +277,7 @@ void Slot::climb(Ladder step) {
 }
 
 void Slot::poll_stacks(std::size_t last_size, os::Time give_up) {
-  std::size_t size = os::file_size(stacks_.get());
+  std::size_t size = os::file_size(files_.stacks.get());
   // Nothing says that faulthandler has finished, except that the file no longer grows.
   if ((size > 0 && size == last_size) || loop_.clock().now() >= give_up) {
     climb(Ladder::Interrupted);
@@ -400,9 +381,9 @@ void Slot::finish() {
   attempt_ = Attempt{};
   attempt.duration = monotonic() - begun_;
   attempt.evidence.slate = slate();
-  attempt.stacks = os::read_tail(stacks_.get(), kStacksTail);
-  attempt.out = os::read_tail(out_.get(), kOutputTail);
-  attempt.err = os::read_tail(err_.get(), kOutputTail);
+  attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
+  attempt.out = os::read_tail(files_.out.get(), kOutputTail);
+  attempt.err = os::read_tail(files_.err.get(), kOutputTail);
   // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own.
   bool finished_anyway = attempt.evidence.done && ladder_ == Ladder::None;
   if (stopping_ && !finished_anyway) {

@@ -17,6 +17,7 @@
 #include "os/cgroup.h"
 #include "os/loop.h"
 #include "os/sys.h"
+#include "run/files.h"
 #include "run/judge.h"
 #include "run/limits.h"
 #include "wire/channel.h"
@@ -109,8 +110,8 @@ class Slot {
   SlotHost host_;
   os::Cgroup cgroup_;
 
-  os::Fd out_, err_, stacks_, slate_fd_, stream_read_, stream_write_;
-  os::Mapping slate_map_;
+  ProcessFiles files_;
+  os::Fd stream_read_, stream_write_;
 
   std::unique_ptr<wire::Channel> zygote_;
   os::Fd zygote_pidfd_;

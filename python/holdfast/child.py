@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn, Optional
@@ -205,9 +204,3 @@ def run_exit_functions() -> None:
         except Exception:
             pass
     atexit._run_exitfuncs()
-
-
-def wait_until(moment: float) -> None:
-    """Sleeps to a time of time.monotonic(); for tests of the product itself."""
-    while time.monotonic() < moment:
-        time.sleep(min(0.01, max(0.0, moment - time.monotonic())))

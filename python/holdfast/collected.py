@@ -8,7 +8,7 @@ import pytest
 
 from holdfast import wire
 from holdfast.present import Item
-from holdfast.relay import report_from, warning_from
+from holdfast.relay import publish_warning, report_from
 
 
 class Node:
@@ -77,7 +77,7 @@ class Collected:
             elif kind == "deselected":
                 deselected += int(frame["count"])
             elif kind == "warning":
-                self._publish_warning(frame)
+                publish_warning(self.config, frame)
             elif kind == "items":
                 nodes += _tree(frame["items"])
         if deselected:
@@ -102,17 +102,6 @@ class Collected:
         report = report_from(self.config, frame)
         report.result = []
         self.config.hook.pytest_collectreport(report=report)
-
-    def _publish_warning(self, data: wire.Frame) -> None:
-        location = tuple(data["location"]) if data.get("location") else None
-        self.config.hook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": warning_from(data),
-                "when": data["when"],
-                "nodeid": data["nodeid"],
-                "location": location,
-            }
-        )
 
     def _tell_cache_plugins(self) -> None:
         """--nf and --sw remember what was collected; they learn it from a hook that runs where the items are."""

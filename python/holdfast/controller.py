@@ -18,7 +18,7 @@ from holdfast.launch import Engine
 from holdfast.present import SHOWN, Gateway, Item, WorkerNode, leaks_of, module_report, present
 from holdfast.procs import children_of, descendants_of
 from holdfast.progress import Progress
-from holdfast.relay import warning_from
+from holdfast.relay import publish_warning
 
 EXIT_INCOMPLETE = 12
 EXIT_INFRASTRUCTURE = 11
@@ -238,7 +238,7 @@ class Controller:
         elif kind == "note":
             self._write_line(f"holdfast: {frame['text']}")
         elif kind == "warning":
-            self._show_warning(frame)
+            publish_warning(self.config, frame)
         elif kind == "exit":
             wish = frame["with"]
             self._stop(self.settings.grace)
@@ -318,7 +318,7 @@ class Controller:
             while time.monotonic() < deadline:
                 frame = self._receive(1)
                 if frame is not None and frame["t"] == "warning":
-                    self._show_warning(frame)
+                    publish_warning(self.config, frame)
                 if frame is not None and frame["t"] == "bye":
                     break
         except (pytest.exit.Exception, KeyboardInterrupt):
@@ -365,7 +365,7 @@ class Controller:
         for text in presented.internal_errors:
             self._write_line(f"holdfast: internal error of a plugin in {item.nodeid}:\n{text}")
         for warning in presented.warnings:
-            self._show_warning(warning)
+            publish_warning(self.config, warning)
         hook = self.config.hook
         node = self._node(int(result["slot"]))
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -376,17 +376,6 @@ class Controller:
             report.testrun_uid = self.engine.info.testrun_uid
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-
-    def _show_warning(self, data: wire.Frame) -> None:
-        location = tuple(data["location"]) if data.get("location") else None
-        self.config.hook.pytest_warning_recorded.call_historic(
-            kwargs={
-                "warning_message": warning_from(data),
-                "when": data["when"],
-                "nodeid": data["nodeid"],
-                "location": location,
-            }
-        )
 
     def _show_output(self, frame: wire.Frame) -> None:
         """Output that was not captured (-s), a line at a time, each with the worker it came from."""

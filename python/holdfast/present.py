@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast.relay import report_from, warning_from
+from holdfast.relay import report_from
 from holdfast.wire import Frame
 
 PYTEST_VERDICTS = frozenset(("passed", "failed", "error", "skipped", "xfailed", "xpassed"))
@@ -248,6 +248,3 @@ def module_report(result: Frame) -> pytest.CollectReport:
     )
     report.holdfast_verdict = result["verdict"]  # type: ignore[attr-defined]
     return report
-
-
-__all__ = ["Gateway", "Item", "Presented", "WorkerNode", "present", "warning_from"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import sys
 import warnings
-from pathlib import Path
 from typing import Any, Optional
 
 import pytest
@@ -143,6 +142,18 @@ def warning_from(data: Frame) -> warnings.WarningMessage:
     )
 
 
+def publish_warning(config: pytest.Config, data: Frame) -> None:
+    """Tells the controller's plugins of a warning that was recorded elsewhere."""
+    config.hook.pytest_warning_recorded.call_historic(
+        kwargs={
+            "warning_message": warning_from(data),
+            "when": data["when"],
+            "nodeid": data["nodeid"],
+            "location": tuple(data["location"]) if data.get("location") else None,
+        }
+    )
+
+
 def _category(data: Frame) -> type[Warning]:
     module, name = data["category"]
     found = getattr(sys.modules.get(module), name, None)
@@ -154,10 +165,3 @@ def _category(data: Frame) -> type[Warning]:
         if isinstance(parent, type) and issubclass(parent, Warning):
             return type(name, (parent,), {"__module__": module})
     return type(name, (Warning,), {"__module__": module})
-
-
-def relative(path: str, root: Path) -> str:
-    try:
-        return str(Path(path).relative_to(root))
-    except ValueError:
-        return path

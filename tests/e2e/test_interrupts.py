@@ -93,6 +93,15 @@ def test_ctrl_c_twice_ends_now(suite: Any, until: Any) -> None:
     assert not (suite.root / "torn_down").exists()
 
 
+def test_ctrl_c_during_collection(suite: Any, until: Any) -> None:
+    suite.write(test_it="import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(3600)\n")
+    terminal = Terminal(suite, "--hf-slots=1")
+    until(lambda: terminal.read() is not None and (suite.root / "begun").exists(), "the import did not begin")
+    terminal.press(b"\x03")
+    until(terminal.ended, "the run did not end", limit=5)
+    assert terminal.process.returncode == 2
+
+
 def test_closed_terminal(suite: Any, until: Any) -> None:
     terminal = begin(suite, until, 0)
     os.close(terminal.master)
