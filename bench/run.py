@@ -1,6 +1,6 @@
 """Measures Holdfast beside its peers and floors, in one run, as ratios. Prints Markdown for bench/README.md.
 
-    python bench/run.py [trivial] [numpy] [startup] [memory] [deadline]
+    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline]
 
 Makes an environment of its own below build/bench/. pytest 8.4.2: pytest-forked and pytest-isolate do not work on 9.2.
 """
@@ -40,7 +40,10 @@ def setup() -> None:
 
 def run(*args: str) -> tuple[float, float, str]:
     """Wall seconds, CPU seconds (of the whole tree that was waited for), last line."""
-    env = {**os.environ, "PYTHONPATH": str(HERE), "OPENBLAS_NUM_THREADS": "1"}
+    # A temporary directory of their own: pytest deletes old ones at the end of a run, however large others have left them.
+    temporary = PLACE / "tmp"
+    temporary.mkdir(exist_ok=True)
+    env = {**os.environ, "PYTHONPATH": str(HERE), "OPENBLAS_NUM_THREADS": "1", "TMPDIR": str(temporary)}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.monotonic()
     done = subprocess.run([str(PYTHON), "-m", "pytest", *BASE, *args], cwd=PLACE, env=env, capture_output=True, text=True, check=False)
@@ -74,10 +77,19 @@ def trivial() -> None:
         ("plain pytest", [*ALONE, suite]),
         ("naive loop, 2 slots", [*ALONE, "-p", "naive_fork", "--naive-slots=2", suite]),
         ("holdfast, 2 slots", [*HOLDFAST, "--hf-slots=2", suite]),
+    ]
+    table("1,000 trivial tests, numpy and pandas imported", rows, 5, 1000, "naive loop, 2 slots")
+
+
+def peers() -> None:
+    suite = str(HERE / "suites" / "trivial")
+    rows = [
+        ("naive loop, 2 slots", [*ALONE, "-p", "naive_fork", "--naive-slots=2", suite]),
+        ("holdfast, 2 slots", [*HOLDFAST, "--hf-slots=2", suite]),
         ("pytest-forked", ["-p", "no:isolate", "-p", "no:fkit", "--forked", suite]),
         ("pytest-isolate", ["-p", "no:forked", "-p", "no:fkit", "--isolate", suite]),
     ]
-    table("1,000 trivial tests, numpy and pandas imported", rows, 3, 1000, "naive loop, 2 slots")
+    table("The same beside the other process-a-test plugins", rows, 1, 1000, "naive loop, 2 slots")
     few = [str(HERE / "suites" / "trivial" / "test_trivial.py") + f"::test_trivial[{i}]" for i in range(20)]
     plain = statistics.median(run(*ALONE, *few)[0] for _ in range(3))
     fkit = run("-p", "no:forked", "-p", "no:isolate", "--fkit", "--fkit-workers=2", *few)[0]
@@ -90,18 +102,25 @@ def trivial() -> None:
     )
 
 
-def numpy() -> None:
+def numpy(name: str, tests: int, repeat: int) -> None:
     where = subprocess.check_output([str(PYTHON), "-c", "import numpy; print(numpy.__path__[0])"], text=True).strip()
-    for name, tests in (("linalg", 489), ("lib", 4872)):
-        suite = f"{where}/{name}/tests"
-        hypothesis = [a for a in ALONE if a != "no:hypothesispytest"][:-1]
-        rows = [
-            ("plain pytest", [*hypothesis, suite]),
-            ("pytest-xdist -n2", ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-n2", suite]),
-            ("naive loop, 2 slots", [*hypothesis, "-p", "naive_fork", "--naive-slots=2", suite]),
-            ("holdfast, 2 slots", [*hypothesis, "--holdfast", f"--hf-journal={PLACE}/bench.db", "--hf-slots=2", suite]),
-        ]
-        table(f"numpy.{name}", rows, 3 if name == "linalg" else 1, tests, "naive loop, 2 slots")
+    suite = f"{where}/{name}/tests"
+    hypothesis = [a for a in ALONE if a != "no:hypothesispytest"][:-1]
+    rows = [
+        ("plain pytest", [*hypothesis, suite]),
+        ("pytest-xdist -n2", ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-n2", suite]),
+        ("naive loop, 2 slots", [*hypothesis, "-p", "naive_fork", "--naive-slots=2", suite]),
+        ("holdfast, 2 slots", [*hypothesis, "--holdfast", f"--hf-journal={PLACE}/bench.db", "--hf-slots=2", suite]),
+    ]
+    table(f"numpy.{name}", rows, repeat, tests, "naive loop, 2 slots")
+
+
+def linalg() -> None:
+    numpy("linalg", 489, 3)
+
+
+def lib() -> None:
+    numpy("lib", 4872, 1)
 
 
 def startup() -> None:
@@ -159,7 +178,7 @@ def deadline() -> None:
 
 def main() -> None:
     setup()
-    parts = {f.__name__: f for f in (trivial, numpy, startup, memory, deadline)}
+    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline)}
     for name in sys.argv[1:] or list(parts):
         parts[name]()
 
