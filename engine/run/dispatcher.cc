@@ -20,6 +20,9 @@ namespace {
 // A controller that reads slowly (a terminal, a pipe) must not make the engine hold all that tests print.
 constexpr std::size_t kMaxQueued = std::size_t{16} << 20U;
 
+// Seconds after which a running test is worth a line.
+constexpr double kTellAfter = 0.5;
+
 // Variables by which numeric libraries choose their number of threads.
 constexpr const char* kThreadVariables[] = {"OMP_NUM_THREADS",     "OPENBLAS_NUM_THREADS",   "MKL_NUM_THREADS",
                                             "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "BLIS_NUM_THREADS"};
@@ -312,7 +315,19 @@ void Dispatcher::give_work(int slot) {
   Test& state = tests_[*test];
   ++state.attempts;
   if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(*test), state.attempts, slot, loop_.clock().wall()))) return;
-  if (tell_starts_) tell({{"t", "begun"}, {"test", *test}, {"slot", slot}});
+  if (tell_starts_) {
+    // Only of tests that take a while: nobody could read a line that changes faster, and most tests are over by then.
+    std::size_t index = *test;
+    int attempt = state.attempts;
+    auto tell_if_running = [this, index, attempt, slot] {
+      const Test& now = tests_[index];
+      if (!now.settled && now.attempts == attempt && running_ && !told_end_) {
+        tell({{"t", "begun"}, {"test", index}, {"slot", slot}, {"since", kTellAfter}});
+      }
+    };
+    loop_.cancel(tell_timers_[slot]);
+    tell_timers_[slot] = loop_.call_after(os::seconds(kTellAfter), tell_if_running);
+  }
   (*it)->begin(*test, ids_[*test], state.limit, queue_.waiting() > 0);
 }
 

@@ -7,6 +7,7 @@
 // - when the controller goes away, everything that this run started is killed and the engine ends.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -90,6 +91,7 @@ class Dispatcher {
   std::optional<report::EventLog> log_;
   os::Cgroup cgroup_;
   plan::Queue queue_;
+  std::map<int, os::TimerId> tell_timers_;  ///< By slot.
   std::vector<std::string> ids_;
   std::vector<std::string> found_again_;
   std::vector<Test> tests_;

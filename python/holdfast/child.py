@@ -5,6 +5,7 @@ It never returns into the zygote's frames, and a process that the test itself fo
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import sys
@@ -38,7 +39,7 @@ class TestRunner:
         self.session = session
         self.config = session.config
         self.slate = slate
-        self.channel: Optional[wire.Channel] = None
+        self.sock: Optional[socket.socket] = None
         self.owner = 0
         self._held: list[wire.Frame] = []
         self._keywords_sent = False
@@ -51,19 +52,15 @@ class TestRunner:
     def run(self, sock: socket.socket, parent: int) -> NoReturn:
         """Runs the one test that the engine names. Ends the process."""
         self.owner = os.getpid()
-        if not crash.die_with_parent(parent):
+        if not crash.begin_process(parent):
             os._exit(0)
-        # A session of its own: signals that a test sends to its process group reach nobody else.
-        os.setsid()
-        self.channel = wire.Channel(socket.socket(fileno=streams.out_of_the_way(sock.detach())))
-        order = self.channel.receive()
+        self.sock = sock
+        order = wire.receive_one(sock)
         if order is None:
             os._exit(0)
         self.run_item(self.session.items[int(order["test"])], str(order["id"]))
 
     def run_item(self, item: pytest.Item, expected_id: str) -> NoReturn:
-        crash.own()
-        clear_exit_functions()
         done: wire.Frame = {"t": "done"}
         if item.nodeid != expected_id:
             self._send({"t": "done", "verdict": "error", "reason": f"collected {item.nodeid}, asked for {expected_id}"})
@@ -171,32 +168,28 @@ class TestRunner:
 
     def _send_held(self) -> None:
         held, self._held = self._held, []
-        if self.channel is not None and held:
+        if self.sock is not None and held:
             self._send_bytes(b"".join(wire.encode(frame) for frame in held))
 
     def _send(self, frame: wire.Frame) -> None:
         self._send_bytes(wire.encode(frame))
 
     def _send_bytes(self, data: bytes) -> None:
-        assert self.channel is not None
+        assert self.sock is not None
         try:
-            self.channel.sock.sendall(data)
+            self.sock.sendall(data)
         except OSError:
             # The test has closed the socket, or the engine has gone. The engine sees a process that ended without a word.
             os._exit(3)
 
 
 def clear_exit_functions() -> None:
-    """What modules registered while they were collected belongs to the zygote, which may still be in use when this process ends."""
-    import atexit
-
+    """What modules registered while they were collected belongs to the root zygote, which goes on when a test ends."""
     atexit._clear()
 
 
 def run_exit_functions() -> None:
     """What the test registered itself, and what multiprocessing has to clean up, as at the end of an interpreter."""
-    import atexit
-
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         try:

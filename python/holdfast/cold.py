@@ -46,7 +46,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     """Waits for its order, then collects the file of that test and runs it."""
     import pytest
 
-    from holdfast.child import TestRunner, enter_slot
+    from holdfast.child import TestRunner, clear_exit_functions, enter_slot
     from holdfast.slate import SETUP, Slate
     from holdfast.worker import prepare_config
 
@@ -82,8 +82,10 @@ def run_cold(channel: wire.Channel) -> NoReturn:
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
             runner = TestRunner(session, slate)
             runner.owner = os.getpid()
-            runner.channel = channel
+            runner.sock = channel.sock
             crash.arm(files["stacks"], slate)
+            # The same view of the exit as in a forked process: only what the test itself registers runs at its end.
+            clear_exit_functions()
             enter_slot(pytest_config, slot, config.get("basetemp"))
             streams.attach(pytest_config, files["out"], files["err"], files["stream"])
             pytest_config.pluginmanager.register(runner, "holdfast-runner")

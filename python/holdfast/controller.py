@@ -228,7 +228,7 @@ class Controller:
         kind = frame["t"]
         if kind == "begun":
             index = int(frame["test"])
-            self.progress.begun(index, self.items[index].nodeid)
+            self.progress.begun(index, self.items[index].nodeid, float(frame["since"]))
             return
         self.progress.clear()
         if kind == "result":
@@ -259,11 +259,9 @@ class Controller:
 
     def _stop_in_order(self, session: pytest.Session, interruption: BaseException) -> NoReturn:
         """Ctrl-C once: running tests tear down within the grace. Twice: they are killed now. Then pytest's own end."""
-        running = self.progress.running_ids()
         self.progress.clear()
         self._write_line(
-            f"holdfast: stopping; {len(running)} running test(s) get {self.settings.grace:g} s for their teardown "
-            "(Ctrl-C again kills them now)"
+            f"holdfast: stopping; running tests get {self.settings.grace:g} s for their teardown (Ctrl-C again kills them now)"
         )
         self._stop(self.settings.grace)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import os
 import signal
 from typing import Any
 
@@ -45,10 +46,18 @@ def own() -> None:
         _crashnote.crashnote_own()
 
 
+def begin_process(parent: int) -> bool:
+    """First thing in a forked test's process: own its notes, die with `parent`, have a session of its own (signals that a test sends to
+    its process group reach nobody else). False if `parent` has ended already."""
+    if _crashnote is not None:
+        return int(_crashnote.crashnote_begin(parent)) == 0
+    alive = die_with_parent(parent)
+    os.setsid()
+    return alive
+
+
 def die_with_parent(parent: int) -> bool:
     """Asks the kernel to kill this process when its parent ends. False if `parent` has ended already."""
-    import os
-
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The parent may have died between the fork and the call.
     return os.getppid() == parent

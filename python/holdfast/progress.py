@@ -22,17 +22,15 @@ class Progress:
         self._next = time.monotonic() + 1.0
         self._last_end = time.monotonic()
 
-    def begun(self, index: int, nodeid: str) -> None:
-        self._running[index] = (nodeid, time.monotonic())
+    def begun(self, index: int, nodeid: str, since: float) -> None:
+        """A test has been running for `since` seconds."""
+        self._running[index] = (nodeid, time.monotonic() - since)
 
     def ended(self, index: Optional[int]) -> None:
         self._done += 1
         self._last_end = time.monotonic()
         if index is not None:
             self._running.pop(index, None)
-
-    def running_ids(self) -> list[str]:
-        return [nodeid for nodeid, _ in self._running.values()]
 
     def wait(self) -> float:
         """Seconds until tick() has something to do."""

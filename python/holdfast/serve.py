@@ -154,6 +154,7 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
         os.close(files.slate_fd)
         streams.attach(worker.config, files.out, files.err, files.stream)
         worker.config.pluginmanager.unregister(worker)
+        child.clear_exit_functions()
         runner = child.TestRunner(session, files.slate)
         worker.config.pluginmanager.register(runner, "holdfast-runner")
         settle_memory()
@@ -179,7 +180,8 @@ def serve_slot(channel: wire.Channel, run: Callable[[int, int], None]) -> None:
     server = Server(channel)
 
     def fork_test(frame: wire.Frame) -> None:
-        (fd,) = channel.take_fds(1)
+        # Moved here and not in the child, where every call copies pages that are still shared.
+        fd = out_of_the_way(channel.take_fds(1)[0])
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+_floor = 0
+
 # Files that nobody may close by letting them go out of scope.
 _kept: list[Any] = []
 
@@ -74,10 +76,12 @@ def _move_out_of_the_way(capture: Any, file_fd: int) -> None:
 
 def out_of_the_way(fd: int) -> int:
     """Moves a descriptor to a high number, where a test that closes or writes to the low ones does not hit it."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    floor = max(3, min(soft - 64, 8192))
+    global _floor
+    if not _floor:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        _floor = max(3, min(soft - 64, 8192))
     try:
-        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, floor)
+        moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _floor)
     except (OSError, ValueError):
         return fd
     os.close(fd)

@@ -97,6 +97,18 @@ def _parse(payload: bytes) -> Frame:
     return frame
 
 
+def receive_one(sock: socket.socket) -> Frame | None:
+    """One frame without descriptors from a peer that sends no second one before it is answered; None at the end of the stream. Less
+    machinery than Channel: it is the first thing that a fresh fork does. Raises WireError, OSError."""
+    data = sock.recv(1 << 16)
+    while data and len(data) < 4 + int.from_bytes(data[:4], "little"):
+        more = sock.recv(1 << 16)
+        if not more:
+            raise WireError("half a frame")
+        data += more
+    return _parse(data[4:]) if data else None
+
+
 class Channel:
     """A blocking channel to the engine. Not thread-safe."""
 
