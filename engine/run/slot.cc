@@ -160,6 +160,7 @@ void Slot::begin(std::size_t test, const std::string& id, double limit, bool for
   attempt_.test = test;
   attempt_.slot = id_;
   begun_ = monotonic();
+  hung_up_at_ = 0;
   test_limit_ = limit;
   exited_ = false;
   stopping_ = false;
@@ -192,7 +193,7 @@ void Slot::on_test_frame(wire::Json frame) {
 void Slot::on_test_hung_up(const std::string& problem) {
   if (current_ == nullptr) return;
   if (problem.empty()) {
-    attempt_.evidence.hung_up = !attempt_.evidence.done;
+    if (!attempt_.evidence.done) hung_up_at_ = monotonic();
     return;
   }
   // What it says can no longer be understood, so it cannot end well any more.
@@ -210,6 +211,8 @@ void Slot::on_exited(pid_t pid, int status) {
   loop_.cancel(timer_);
   current_->channel->drain();
   attempt_.evidence.exit = exit_of_wait_status(status);
+  // Every exit closes the socket a moment before its status is known; only one that was closed long before says something.
+  attempt_.evidence.hung_up = hung_up_at_ > 0 && monotonic() - hung_up_at_ > 0.05;
   look_for_survivors(loop_.clock().now() + os::seconds(kSurvivorGrace));
 }
 

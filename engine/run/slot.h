@@ -123,6 +123,7 @@ class Slot {
   std::unique_ptr<Process> next_;
   Attempt attempt_;
   double begun_ = 0;
+  double hung_up_at_ = 0;
   double test_limit_ = 0;
   bool exited_ = false;
   bool stopping_ = false;

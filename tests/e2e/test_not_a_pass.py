@@ -25,6 +25,20 @@ def test_ending_early(suite: Any, body: str, verdict: str) -> None:
     assert run.short() == {"test_it": verdict, "test_innocent": "passed"}
 
 
+def test_how_it_ended_is_said(suite: Any) -> None:
+    suite.write(
+        test_it="""
+import os
+def test_exits(): os._exit(3)
+def test_execs(): os.execv("/bin/sleep", ["sleep", "0.3"])
+"""
+    )
+    run = suite.run("--hf-slots=1", "-rf", "--tb=line")
+    assert run.short() == {"test_exits": "exited", "test_execs": "exited"}
+    assert "exited in call: the process ended with exit status 3 before the test was over" in run.output
+    assert "replaced by another program (exec), and ended with exit status 0" in run.output
+
+
 def test_a_forked_child_that_returns_into_the_runner_says_nothing(suite: Any) -> None:
     suite.write(
         test_it="""
