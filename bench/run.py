@@ -116,7 +116,7 @@ def numpy(name: str, tests: int, repeat: int) -> None:
 
 
 def linalg() -> None:
-    numpy("linalg", 489, 3)
+    numpy("linalg", 489, 1)
 
 
 def lib() -> None:
