@@ -25,11 +25,6 @@ Statement& Statement::bind(std::string_view text) {
   return *this;
 }
 
-Statement& Statement::bind_null() {
-  sqlite3_bind_null(statement_.get(), next_parameter_++);
-  return *this;
-}
-
 Status Statement::run() {
   Result<bool> row = step();
   reset();

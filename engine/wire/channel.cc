@@ -71,11 +71,6 @@ void Channel::send(const Json& frame, const std::vector<int>& fds) {
 
 void Channel::drain() { read_some(); }
 
-void Channel::pause(bool paused) {
-  paused_ = paused;
-  update_interest();
-}
-
 void Channel::flush(int timeout_ms) {
   while (!queue_.empty() && !ended_) {
     pollfd wait{fd_.get(), POLLOUT, 0};
@@ -161,10 +156,9 @@ void Channel::end(const std::string& problem) {
 }
 
 void Channel::update_interest() {
-  if (!watching_) return;
-  std::uint32_t events = paused_ ? 0U : static_cast<std::uint32_t>(EPOLLIN);
-  if (!queue_.empty()) events |= EPOLLOUT;
-  loop_.change(fd_.get(), events);
+  if (!watching_ || waits_to_write_ == !queue_.empty()) return;
+  waits_to_write_ = !queue_.empty();
+  loop_.change(fd_.get(), waits_to_write_ ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 }  // namespace holdfast::wire

@@ -33,8 +33,6 @@ class Channel {
   void send(const Json& frame, const std::vector<int>& fds = {});
   /// Reads all that has arrived, also without an event: for the last words of a process that has just died.
   void drain();
-  /// Stops reading (and with it the peer, once the socket is full) or goes on.
-  void pause(bool paused);
   [[nodiscard]] std::size_t queued_bytes() const { return queued_; }
   /// Writes what is queued, blocking up to `timeout_ms`. For the last frames before exit.
   void flush(int timeout_ms);
@@ -61,7 +59,7 @@ class Channel {
   std::deque<Outgoing> queue_;
   std::size_t queued_ = 0;
   bool watching_ = false;
-  bool paused_ = false;
+  bool waits_to_write_ = false;
   bool ended_ = false;
   bool at_eof_ = false;
   // Set by the destructor, so that a loop that is delivering frames notices that its channel is gone.

@@ -83,6 +83,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
             runner = TestRunner(session, slate)
             runner.owner = os.getpid()
             runner.sock = channel.sock
+            # Again: pytest's own faulthandler plugin has taken it over while the configuration was made.
             crash.arm(files["stacks"], slate)
             # The same view of the exit as in a forked process: only what the test itself registers runs at its end.
             clear_exit_functions()

@@ -42,7 +42,7 @@ class Controller:
         self.channel = wire.Channel(engine.sock)
         self.slots = engine.info.slots
         self.items: list[Item] = []
-        self.results: list[wire.Frame] = []
+        self.settled: set[int] = set()
         self.verdicts: dict[str, int] = {}
         self.noted: list[tuple[str, list[str], list[str]]] = []
         self.ready: wire.Frame = {}
@@ -82,7 +82,7 @@ class Controller:
         self.ended = True
         self._kill_what_the_engine_left()
         how = _how_it_ended(status) + (f": {problem}" if problem else "")
-        missing = len(self.items) - len({r["test"] for r in self.results if r["test"] is not None})
+        missing = len(self.items) - len(self.settled)
         raise pytest.exit.Exception(
             f"holdfast: the engine {how}; {missing} test(s) have no verdict. "
             f"What was reported is in {self.settings.journal}; `--hf-resume --hf-journal={self.settings.journal}` runs the rest",
@@ -349,7 +349,8 @@ class Controller:
         return self._nodes[slot]
 
     def _show_result(self, result: wire.Frame) -> None:
-        self.results.append({"test": result["test"]})
+        if result["test"] is not None:
+            self.settled.add(int(result["test"]))
         verdict = result["verdict"]
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
         if result["notes"]:
