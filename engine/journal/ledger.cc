@@ -120,7 +120,7 @@ Status Ledger::prepare(bool fresh) {
       {&insert_test_, "INSERT INTO tests(idx, id) VALUES(?, ?)"},
       {&insert_attempt_, "INSERT INTO attempts(test, number, slot, started) VALUES(?, ?, ?, ?)"},
       {&finish_attempt_,
-       "UPDATE attempts SET ended=?, verdict=?, detail=?, reports=? WHERE rowid="
+       "UPDATE attempts SET ended=?, verdict=?, cause=?, detail=?, reports=? WHERE rowid="
        "(SELECT max(rowid) FROM attempts WHERE test=? AND ended IS NULL)"},
       {&finish_test_, "UPDATE tests SET verdict=?, notes=?, duration=?, attempts=? WHERE idx=? AND verdict IS NULL"},
       {&abandon_, "UPDATE attempts SET ended=?, cause=? WHERE test=? AND ended IS NULL"},
@@ -229,14 +229,21 @@ Status Ledger::start_attempt(std::int64_t test, int number, int slot, double at)
   return insert_attempt_.bind(test).bind(std::int64_t{number}).bind(std::int64_t{slot}).bind(at).run();
 }
 
+Status Ledger::write_attempt(const Record& record, std::string_view cause, double at) {
+  return finish_attempt_.bind(at)
+      .bind(std::string_view(record.attempt_verdict.empty() ? record.verdict : record.attempt_verdict))
+      .bind(cause)
+      .bind(std::string_view(record.detail))
+      .bind(std::string_view(record.reports))
+      .bind(record.test)
+      .run();
+}
+
+Status Ledger::end_attempt(const Record& record, const std::string& cause, double at) { return write_attempt(record, cause, at); }
+
 Status Ledger::finish_attempt(const Record& record, double at) {
   HOLDFAST_TRY(db_.execute("BEGIN"));
-  HOLDFAST_TRY(finish_attempt_.bind(at)
-                   .bind(std::string_view(record.verdict))
-                   .bind(std::string_view(record.detail))
-                   .bind(std::string_view(record.reports))
-                   .bind(record.test)
-                   .run());
+  HOLDFAST_TRY(write_attempt(record, "", at));
   HOLDFAST_TRY(finish_test_.bind(std::string_view(record.verdict))
                    .bind(std::string_view(record.notes))
                    .bind(record.duration)

@@ -25,7 +25,8 @@ inline constexpr std::int64_t kApplicationId = 0x48465354;  // "HFST"
 /// What is recorded of a finished attempt, and shown again by a resumed run.
 struct Record {
   std::int64_t test = 0;
-  std::string verdict;
+  std::string verdict;          ///< The test's.
+  std::string attempt_verdict;  ///< This attempt's, where it is another one; else empty.
   std::string notes = "[]";  ///< JSON list of strings.
   double duration = 0;       ///< Seconds from the start of setup to the end of the process.
   int attempts = 1;
@@ -40,6 +41,8 @@ class JournalSink {
   virtual ~JournalSink() = default;
   virtual Status start_attempt(std::int64_t test, int number, int slot, double at) = 0;
   virtual Status finish_attempt(const Record& record, double at) = 0;
+  /// An attempt that ended, of a test that will be tried again for the reason `cause`.
+  virtual Status end_attempt(const Record& record, const std::string& cause, double at) = 0;
   /// An attempt that ended without a verdict (the run was stopped).
   virtual Status abandon_attempt(std::int64_t test, const std::string& cause, double at) = 0;
   virtual Status add_event(const std::string& kind, const std::string& detail, double at) = 0;
@@ -63,12 +66,14 @@ class Ledger final : public JournalSink {
 
   Status start_attempt(std::int64_t test, int number, int slot, double at) override;
   Status finish_attempt(const Record& record, double at) override;
+  Status end_attempt(const Record& record, const std::string& cause, double at) override;
   Status abandon_attempt(std::int64_t test, const std::string& cause, double at) override;
   Status add_event(const std::string& kind, const std::string& detail, double at) override;
 
  private:
   Ledger() = default;
   Status prepare(bool fresh);
+  Status write_attempt(const Record& record, std::string_view cause, double at);
   Status check_same_suite(const std::vector<std::string>& ids);
 
   os::Fd lock_;

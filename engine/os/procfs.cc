@@ -107,6 +107,21 @@ char process_state(pid_t pid) {
   return tail.empty() ? '\0' : tail[0];
 }
 
+double start_time(pid_t pid) {
+  std::istringstream tail(stat_tail(pid));
+  std::string field;
+  // Field 22 of /proc/PID/stat (proc(5)); the tail begins with field 3.
+  for (int i = 3; i <= 22; ++i) {
+    if (!(tail >> field)) return 0;
+  }
+  timespec boot{};
+  timespec monotonic{};
+  ::clock_gettime(CLOCK_BOOTTIME, &boot);  // What the field counts in; it goes on while the machine sleeps.
+  ::clock_gettime(CLOCK_MONOTONIC, &monotonic);
+  double asleep = static_cast<double>(boot.tv_sec - monotonic.tv_sec) + static_cast<double>(boot.tv_nsec - monotonic.tv_nsec) * 1e-9;
+  return std::strtod(field.c_str(), nullptr) / static_cast<double>(::sysconf(_SC_CLK_TCK)) - asleep;
+}
+
 std::string command_line(pid_t pid) {
   std::string text = read_file(fmt::format("/proc/{}/cmdline", pid));
   while (!text.empty() && text.back() == '\0') text.pop_back();

@@ -16,6 +16,8 @@ std::vector<pid_t> children_of(pid_t pid);
 std::vector<pid_t> descendants_of(pid_t pid);
 /// The state letter of /proc/PID/stat ('R', 'S', 'T', 'Z', ...), or 0 if there is no such process.
 char process_state(pid_t pid);
+/// When the process began, seconds of CLOCK_MONOTONIC, rounded down to /proc's clock ticks; 0 if there is no such process.
+double start_time(pid_t pid);
 /// The command line with blanks between the arguments, at most 300 bytes; the name in brackets for one without.
 std::string command_line(pid_t pid);
 /// Kills everything below `root` but not `root` itself nor what `spare` names (and its descendants). Repeats until a pass

@@ -98,6 +98,7 @@ void Dispatcher::configure(const wire::Json& frame) {
   limits_.collect = number(limits, "collect", limits_.collect);
   limits_.grace = number(limits, "grace", limits_.grace);
   tell_starts_ = frame.value("tell_starts", false);
+  strict_ = frame.value("strict", false);
   open_records(frame);
   root_->configure(frame.value("argv", std::vector<std::string>{}), own_environment(thread_environment(options_.slots)),
                    frame.value("cwd", "/"), frame.value("zygote", wire::Json::object()));
@@ -168,7 +169,10 @@ void Dispatcher::relay(const wire::Json& frame) {
   if (frame.value("t", "") == "items") {
     for (const wire::Json& item : frame.value("items", wire::Json::array())) {
       ids_.push_back(item.value("id", ""));
-      tests_.push_back(Test{number(item, "timeout", 0), 0, false});
+      Test test;
+      test.limit = number(item, "timeout", 0);
+      test.reuse = item.value("reuse", false);
+      tests_.push_back(std::move(test));
     }
   }
   tell(frame);
@@ -208,7 +212,7 @@ void Dispatcher::run_tests() {
     check_end();
     return;
   }
-  queue_.reset(ids_.size());
+  queue_.reset(problem());
   if (resume_) replay();
   settle_fatal_modules();
   if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
@@ -237,27 +241,33 @@ void Dispatcher::replay() {
 }
 
 void Dispatcher::settle_fatal_modules() {
-  for (FatalModule& module : fatal_) {
-    Result<std::int64_t> index = ledger_->add_extra_test(module.id);
-    if (!index) {
-      keep(tl::unexpected<Error>(index.error()));
-      return;
-    }
-    double now = loop_.clock().wall();
-    if (!keep(ledger_->start_attempt(*index, 1, 0, now))) return;
-    journal::Record record;
-    record.test = *index;
-    record.verdict = judge(module.evidence);
-    wire::Json detail = describe(module.evidence, record.verdict);
-    detail["phase"] = "collect";
-    detail["stacks"] = module.stacks;
-    detail["out"] = module.out;
-    detail["err"] = module.err;
-    record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-    if (!keep(ledger_->finish_attempt(record, now))) return;
-    settle(std::move(record), module.id, false);
+  for (const FatalModule& module : fatal_) {
+    settle_extra(module.id, module.evidence, "collect", module.stacks, module.out, module.err);
   }
   fatal_.clear();
+}
+
+// A verdict of something that is not a collected test.
+void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
+                              const std::string& out, const std::string& err) {
+  Result<std::int64_t> index = ledger_->add_extra_test(id);
+  if (!index) {
+    keep(tl::unexpected<Error>(index.error()));
+    return;
+  }
+  double now = loop_.clock().wall();
+  if (!keep(ledger_->start_attempt(*index, 1, 0, now))) return;
+  journal::Record record;
+  record.test = *index;
+  record.verdict = judge(evidence);
+  wire::Json detail = describe(evidence, record.verdict);
+  detail["phase"] = phase;
+  detail["stacks"] = stacks;
+  detail["out"] = out;
+  detail["err"] = err;
+  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  if (!keep(ledger_->finish_attempt(record, now))) return;
+  settle(std::move(record), id, false);
 }
 
 void Dispatcher::start_slots() {
@@ -289,6 +299,8 @@ SlotHost Dispatcher::slot_host() {
   host.on_idle = [this](int slot) { give_work(slot); };
   host.on_finished = [this](Attempt attempt) { on_finished(std::move(attempt)); };
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
+  host.on_ask = [this](int slot) { on_ask(slot); };
+  host.on_worker_ended = [this](const WorkerEnd& end) { on_worker_ended(end); };
   host.on_output = [this](int slot, const std::string& text) {
     tell({{"t", "output"}, {"slot", slot}, {"text", text}});
     if (control_->queued_bytes() > kMaxQueued) control_->flush(1000);
@@ -301,37 +313,116 @@ SlotHost Dispatcher::slot_host() {
   return host;
 }
 
-void Dispatcher::give_work(int slot) {
+// Tests in processes of their own are dealt one by one; those for workers by file, so that a worker sets up each scope once.
+plan::Problem Dispatcher::problem() const {
+  plan::Problem problem;
+  problem.slots = options_.slots;
+  problem.capacity.cores = std::max(inventory::usable_cpus(), options_.slots);
+  problem.tasks.resize(ids_.size());
+  std::map<std::string_view, std::uint32_t> files;
+  for (std::size_t i = 0; i < ids_.size(); ++i) {
+    plan::Task& task = problem.tasks[i];
+    task.reuse = tests_[i].reuse;
+    auto next = static_cast<std::uint32_t>(problem.splittable.size());
+    if (!task.reuse) {
+      task.chunk = next;
+      problem.splittable.push_back(false);
+      continue;
+    }
+    std::string_view id = ids_[i];
+    auto [file, is_new] = files.emplace(id.substr(0, id.find("::")), next);
+    task.chunk = file->second;
+    if (is_new) problem.splittable.push_back(true);
+  }
+  return problem;
+}
+
+Slot* Dispatcher::find(int slot) {
   auto it = std::find_if(slots_.begin(), slots_.end(), [slot](const auto& s) { return s->id() == slot; });
-  if (stopping_ || it == slots_.end() || !(*it)->idle()) {
+  return it == slots_.end() ? nullptr : it->get();
+}
+
+void Dispatcher::give_work(int slot) {
+  Slot* idle = find(slot);
+  if (idle == nullptr || !idle->idle()) {
     check_end();
     return;
   }
-  std::optional<std::size_t> test = queue_.take();
+  std::optional<std::size_t> test;
+  auto reserved = reserved_.find(slot);
+  if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_put_back(slot);
+  if (!stopping_ && !test && reserved != reserved_.end()) {
+    Order order = reserved->second;
+    reserved_.erase(reserved);
+    idle->begin(order, false);
+    return;
+  }
   if (!test) {
+    // Nothing is left for it (what other slots still run may come back, and then gets a new process).
+    if (idle->has_worker() && (stopping_ || queue_.empty())) idle->retire_worker();
     check_end();
     return;
   }
-  Test& state = tests_[*test];
-  ++state.attempts;
-  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(*test), state.attempts, slot, loop_.clock().wall()))) return;
-  if (tell_starts_) {
-    // Only of tests that take a while: nobody could read a line that changes faster, and most tests are over by then.
-    std::size_t index = *test;
-    int attempt = state.attempts;
-    auto tell_if_running = [this, index, attempt, slot] {
-      const Test& now = tests_[index];
-      if (!now.settled && now.attempts == attempt && running_ && !told_end_) {
-        tell({{"t", "begun"}, {"test", index}, {"slot", slot}, {"since", kTellAfter}});
-      }
-    };
-    loop_.cancel(tell_timers_[slot]);
-    tell_timers_[slot] = loop_.call_after(os::seconds(kTellAfter), tell_if_running);
+  std::optional<Order> order = begin_attempt(*test, slot);
+  if (order) idle->begin(*order, !order->reuse && queue_.waiting() > 0);
+}
+
+// What one slot's test held may be what another slot waits for.
+void Dispatcher::wake_idle() {
+  for (std::size_t i = 0; i < slots_.size(); ++i) {
+    if (slots_[i]->idle() && (!queue_.empty() || slots_[i]->has_worker())) give_work(slots_[i]->id());
   }
-  (*it)->begin(*test, ids_[*test], state.limit, queue_.waiting() > 0);
+}
+
+/// Records that it begins, before it does. Nothing if that cannot be recorded.
+std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
+  Test& state = tests_[test];
+  ++state.attempts;
+  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall()))) return {};
+  if (state.first != nullptr) --judged_again_;
+  tell_if_it_takes_long(test, slot);
+  return Order{test, ids_[test], state.limit, queue_.may_reuse(test)};
+}
+
+// Only of tests that take a while: nobody could read a line that changes faster, and most tests are over by then.
+void Dispatcher::tell_if_it_takes_long(std::size_t test, int slot) {
+  if (!tell_starts_) return;
+  loop_.cancel(tell_timers_[slot]);
+  tell_timers_[slot] = loop_.call_after(os::seconds(kTellAfter), [this, test, attempt = tests_[test].attempts, slot] {
+    const Test& now = tests_[test];
+    if (now.settled || now.attempts != attempt || !running_ || told_end_) return;
+    tell({{"t", "begun"}, {"test", test}, {"slot", slot}, {"since", kTellAfter}});
+  });
+}
+
+void Dispatcher::on_ask(int slot) {
+  Slot* asking = find(slot);
+  if (asking == nullptr) return;
+  std::optional<std::size_t> test;
+  if (!stopping_) test = queue_.take(slot, true);
+  std::optional<Order> order = test ? begin_attempt(*test, slot) : std::nullopt;
+  // A test that waits for its second judgement goes first, in its own process; the worker and its fixtures wait meanwhile.
+  bool go = judged_again_ == 0;
+  asking->answer(order, go);
+  if (order && !go) reserved_[slot] = *order;
+}
+
+void Dispatcher::on_worker_ended(const WorkerEnd& end) {
+  const Evidence& evidence = end.evidence;
+  for (const Survivor& survivor : evidence.survivors) {
+    note(fmt::format("the worker of slot {} left process {} behind after its {} tests; it was killed: {}", end.slot, survivor.pid,
+                     end.ran.size(), survivor.command));
+  }
+  bool good = evidence.exit && !evidence.exit->signalled && evidence.exit->code == 0;
+  if (good || stopping_) return;
+  std::string last = end.ran.empty() ? "" : ", the last one " + ids_[end.ran.back()];
+  // No test ran in it any more, so no test is blamed for it.
+  settle_extra(fmt::format("worker gw{} (at its exit, after {} tests{})", end.slot, end.ran.size(), last), evidence, "exit", end.stacks,
+               end.out, end.err);
 }
 
 void Dispatcher::on_finished(Attempt attempt) {
+  queue_.finished(attempt.slot, attempt.test);
   for (const char* wish : {"exit", "stop"}) {
     if (attempt.done.contains(wish)) tell({{"t", wish}, {"with", attempt.done[wish]}});
   }
@@ -342,13 +433,14 @@ void Dispatcher::on_finished(Attempt attempt) {
     return;
   }
   const Evidence& evidence = attempt.evidence;
+  Test& state = tests_[attempt.test];
   journal::Record record;
   record.test = static_cast<std::int64_t>(attempt.test);
   record.verdict = judge(evidence);
-  record.notes = wire::Json(notes_of(evidence)).dump();
   record.duration = attempt.duration;
-  record.attempts = tests_[attempt.test].attempts;
+  record.attempts = state.attempts;
   record.slot = attempt.slot;
+  wire::Json notes = notes_of(evidence);
   wire::Json detail = describe(evidence, record.verdict);
   if (detail.contains("phase") || detail.contains("problem")) {
     detail["stacks"] = attempt.stacks;
@@ -356,11 +448,49 @@ void Dispatcher::on_finished(Attempt attempt) {
     detail["err"] = attempt.err;
     detail["stream"] = attempt.stream;
   }
+  if (judge_again(attempt, record, detail)) {
+    wake_idle();
+    return;
+  }
+  if (state.first != nullptr) compare_judgements(attempt, record, notes, detail);
+  record.notes = notes.dump();
+  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  if (record.reports == "[]") record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
+  state.settled = true;
+  state.first.reset();
+  settle(std::move(record), ids_[attempt.test], false);
+  wake_idle();
+}
+
+// A failure in a used process may be the fault of a test that ran there before: a pristine process decides. True if it will.
+bool Dispatcher::judge_again(const Attempt& attempt, journal::Record& record, wire::Json& detail) {
+  if (!attempt.reused || attempt.before.empty() || stopping_) return false;
+  if (record.verdict == "passed" || record.verdict == "skipped" || record.verdict == "xfailed") return false;
+  detail["before"] = attempt.before;
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
-  tests_[attempt.test].settled = true;
-  settle(std::move(record), ids_[attempt.test], false);
+  if (!keep(ledger_->end_attempt(record, "judged again", loop_.clock().wall()))) return true;
+  tests_[attempt.test].first =
+      std::make_unique<FirstJudgement>(FirstJudgement{record.verdict, attempt.reports, std::move(detail)});
+  ++judged_again_;
+  queue_.put_back(attempt.test, true);
+  return true;
+}
+
+void Dispatcher::compare_judgements(const Attempt& attempt, journal::Record& record, wire::Json& notes, wire::Json& detail) {
+  FirstJudgement& first = *tests_[attempt.test].first;
+  bool good = record.verdict == "passed" || record.verdict == "skipped" || record.verdict == "xfailed";
+  if (!good) return;  // It fails by itself: what the pristine process said counts.
+  notes.push_back("polluted");
+  if (!strict_) {
+    detail["polluted"] = {{"verdict", first.verdict}, {"before", first.detail["before"]}, {"reports", first.reports}, {"detail", first.detail}};
+    return;
+  }
+  record.attempt_verdict = record.verdict;
+  record.verdict = first.verdict;
+  record.reports = first.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  detail = first.detail;
 }
 
 // The verdict is in the ledger; now the log and the controller hear of it.
@@ -389,12 +519,22 @@ void Dispatcher::settle(journal::Record record, const std::string& id, bool repl
 }
 
 void Dispatcher::on_abandoned(std::size_t test, int slot) {
+  queue_.finished(slot, test);
   keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
   if (!stopping_) {
     --tests_[test].attempts;
+    if (tests_[test].first != nullptr) ++judged_again_;
     queue_.put_back(test);
   }
   loop_.call_after({}, [this, slot] { give_work(slot); });
+}
+
+void Dispatcher::drop_reserved(int slot) {
+  auto reserved = reserved_.find(slot);
+  if (reserved == reserved_.end()) return;
+  std::size_t test = reserved->second.test;
+  reserved_.erase(reserved);
+  on_abandoned(test, slot);
 }
 
 void Dispatcher::on_broken(int slot, const std::string& reason) {
@@ -402,6 +542,8 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
   if (it == slots_.end()) return;
   (*it)->shut_down();
   slots_.erase(it);
+  queue_.close(slot);
+  drop_reserved(slot);
   if (slots_.empty() && !queue_.empty()) {
     fail_run("infra", fmt::format("no slot is left: {}", reason));
   } else {
@@ -414,7 +556,7 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
 
 void Dispatcher::check_end() {
   if (!running_ || told_end_) return;
-  bool busy = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return s->busy(); });
+  bool busy = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return s->unfinished() || (!s->shut() && s->has_worker()); });
   if (busy || (!queue_.empty() && !stopping_)) return;
   told_end_ = true;
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
@@ -437,7 +579,11 @@ void Dispatcher::stop(double grace) {
     }
   }
   // Never from inside a slot's callback: it may be about to say how its test ended.
-  loop_.call_after({}, [this] { check_end(); });
+  loop_.call_after({}, [this] {
+    while (!reserved_.empty()) drop_reserved(reserved_.begin()->first);
+    wake_idle();  // Their workers end.
+    check_end();
+  });
 }
 
 void Dispatcher::finish(int exit_status) {

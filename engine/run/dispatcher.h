@@ -16,7 +16,7 @@
 #include "journal/ledger.h"
 #include "os/cgroup.h"
 #include "os/loop.h"
-#include "plan/queue.h"
+#include "plan/scheduler.h"
 #include "report/event_log.h"
 #include "run/limits.h"
 #include "run/root.h"
@@ -47,10 +47,18 @@ class Dispatcher {
   void on_terminated() { abort_run(); }
 
  private:
+  /// What a used process said of a test, until a pristine one has judged it again.
+  struct FirstJudgement {
+    std::string verdict;
+    wire::Json reports;
+    wire::Json detail;
+  };
   struct Test {
     double limit = 0;
     int attempts = 0;
     bool settled = false;
+    bool reuse = false;
+    std::unique_ptr<FirstJudgement> first;
   };
 
   void on_control_frame(const wire::Json& frame);
@@ -63,9 +71,21 @@ class Dispatcher {
   void replay();
   void settle_fatal_modules();
   void start_slots();
+  [[nodiscard]] plan::Problem problem() const;
+  Slot* find(int slot);
   void give_work(int slot);
+  void wake_idle();
+  std::optional<Order> begin_attempt(std::size_t test, int slot);
+  void tell_if_it_takes_long(std::size_t test, int slot);
+  void on_ask(int slot);
+  void on_worker_ended(const WorkerEnd& end);
   void on_finished(Attempt attempt);
+  bool judge_again(const Attempt& attempt, journal::Record& record, wire::Json& detail);
+  void compare_judgements(const Attempt& attempt, journal::Record& record, wire::Json& notes, wire::Json& detail);
+  void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
+                    const std::string& out, const std::string& err);
   void on_abandoned(std::size_t test, int slot);
+  void drop_reserved(int slot);
   void on_broken(int slot, const std::string& reason);
   void settle(journal::Record record, const std::string& id, bool replayed);
   void check_end();
@@ -90,7 +110,8 @@ class Dispatcher {
   std::unique_ptr<journal::Ledger> ledger_;
   std::optional<report::EventLog> log_;
   os::Cgroup cgroup_;
-  plan::Queue queue_;
+  plan::Scheduler queue_;
+  std::map<int, Order> reserved_;           ///< By slot: what its worker has been told to keep its fixtures for.
   std::map<int, os::TimerId> tell_timers_;  ///< By slot.
   std::vector<std::string> ids_;
   std::vector<std::string> found_again_;
@@ -105,6 +126,8 @@ class Dispatcher {
   bool told_end_ = false;
   bool resume_ = false;
   bool tell_starts_ = false;
+  bool strict_ = false;  ///< A polluted test fails.
+  int judged_again_ = 0;  ///< Tests that wait for a pristine process.
   bool ending_ = false;
 };
 

@@ -23,6 +23,9 @@ bool is_pytest_verdict(const std::string& verdict) {
 std::string judge(const Evidence& evidence) {
   if (evidence.timed_out) return "timeout";
   if (!evidence.problem.empty()) return "error";
+  if (evidence.done && evidence.lives_on) {
+    return is_pytest_verdict(evidence.pytest_verdict) ? evidence.pytest_verdict : "error";
+  }
   // Nobody could wait for it: its zygote was killed, and the kernel then kills the test (PR_SET_PDEATHSIG).
   if (!evidence.exit || evidence.exit->signalled) return "crashed";
   // Exit status 0 is never believed by itself: only a process that said it had finished can have passed.

@@ -28,6 +28,7 @@ struct Survivor {
 struct Evidence {
   bool done = false;               ///< It said that it had finished, and then ended.
   std::string pytest_verdict;      ///< What it said, if done.
+  bool lives_on = false;           ///< It is a worker, which goes on to the next test.
   std::optional<Exit> exit;        ///< Absent where its parent died first, so that nobody could wait for it.
   std::optional<Phase> timed_out;  ///< The phase in which a deadline passed.
   double limit = 0;                ///< That deadline, seconds.

@@ -18,6 +18,8 @@ constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
 constexpr double kSurvivorGrace = 0.1;
 constexpr int kMaxFailedStarts = 3;
 
+bool is_good(const std::string& verdict) { return verdict == "passed" || verdict == "skipped" || verdict == "xfailed"; }
+
 }  // namespace
 
 Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgroup cgroup)
@@ -101,6 +103,8 @@ void Slot::drop_zygote() {
   zygote_pid_ = 0;
   zygote_.reset();
   next_.reset();
+  worker_.reset();
+  retiring_ = false;
 }
 
 void Slot::on_zygote_gone() {
@@ -148,50 +152,72 @@ void Slot::on_forked(pid_t pid) {
 
 // ---- one test --------------------------------------------------------------------------------------------------------------
 
-void Slot::begin(std::size_t test, const std::string& id, double limit, bool fork_next) {
-  if (next_ == nullptr) fork_process();
-  if (next_ == nullptr) {
-    host_.on_abandoned(test, id_);
+Status Slot::listen_to(Process& process) {
+  return process.channel->start([this, from = &process](wire::Json frame) { on_test_frame(from, std::move(frame)); },
+                                [this, from = &process](const std::string& problem) { on_test_hung_up(from, problem); });
+}
+
+void Slot::begin(const Order& order, bool fork_next) {
+  bool kept = order.reuse && worker_ != nullptr;
+  if (!kept && next_ == nullptr) fork_process();
+  if (!kept && next_ == nullptr) {
+    host_.on_abandoned(order.test, id_);
     host_.on_broken(id_, "no descriptor is left for a test's socket (raise `ulimit -n` or use fewer slots)");
     return;
   }
+  // With a worker about, its writes between two tests are lost here: nobody could say to which of them they belong.
   files_.clear();
-  attempt_ = Attempt{};
-  attempt_.test = test;
-  attempt_.slot = id_;
-  begun_ = monotonic();
-  hung_up_at_ = 0;
-  test_limit_ = limit;
-  exited_ = false;
-  stopping_ = false;
-  ladder_ = Ladder::None;
-  current_ = std::move(next_);
-  Status started = current_->channel->start([this](wire::Json frame) { on_test_frame(std::move(frame)); },
-                                            [this](const std::string& problem) { on_test_hung_up(problem); });
+  current_ = kept ? std::move(worker_) : std::move(next_);
+  start_attempt(order);
+  Status started = kept ? Status{} : listen_to(*current_);
   if (!started) {
     host_.on_broken(id_, started.error().message());
     return;
   }
-  current_->channel->send({{"t", "go"}, {"test", test}, {"id", id}});
+  wire::Json go = {{"t", "go"}, {"test", order.test}, {"id", order.id}};
+  if (order.reuse) go["reuse"] = true;
+  current_->channel->send(go);
   check_deadline();
-  if (fork_next) fork_process();
+  if (fork_next && next_ == nullptr) fork_process();
 }
 
-void Slot::on_test_frame(wire::Json frame) {
+void Slot::start_attempt(const Order& order) {
+  attempt_ = Attempt{};
+  attempt_.test = order.test;
+  attempt_.slot = id_;
+  attempt_.reused = order.reuse;
+  begun_ = monotonic();
+  hung_up_at_ = 0;
+  test_limit_ = order.limit;
+  exited_ = false;
+  stopping_ = false;
+  announced_.reset();
+  ladder_ = Ladder::None;
+}
+
+void Slot::on_test_frame(const Process* process, wire::Json frame) {
+  if (process != current_.get()) return;  // A worker that speaks between two tests; it will be asked when it is its turn.
   const auto type = frame.find("t");
   if (type != frame.end() && *type == "report" && frame.contains("report") && frame["report"].is_object()) {
     attempt_.reports.push_back(std::move(frame["report"]));
+  } else if (type != frame.end() && *type == "ask" && attempt_.reused) {
+    if (ladder_ == Ladder::None) {
+      host_.on_ask(id_);
+    } else {
+      answer(std::nullopt, false);
+    }
   } else if (type != frame.end() && *type == "done" && frame.contains("verdict") && frame["verdict"].is_string()) {
     attempt_.evidence.done = true;
     attempt_.evidence.pytest_verdict = frame["verdict"].get<std::string>();
     attempt_.done = std::move(frame);
+    if (attempt_.reused) on_done_in_worker();
   } else {
-    on_test_hung_up("a frame of an unknown kind");
+    on_test_hung_up(process, "a frame of an unknown kind");
   }
 }
 
-void Slot::on_test_hung_up(const std::string& problem) {
-  if (current_ == nullptr) return;
+void Slot::on_test_hung_up(const Process* process, const std::string& problem) {
+  if (current_ == nullptr || process != current_.get()) return;
   if (problem.empty()) {
     if (!attempt_.evidence.done) hung_up_at_ = monotonic();
     return;
@@ -201,9 +227,89 @@ void Slot::on_test_hung_up(const std::string& problem) {
   if (!exited_) climb(Ladder::Killed);
 }
 
+// ---- a worker --------------------------------------------------------------------------------------------------------------
+
+void Slot::answer(const std::optional<Order>& next, bool go) {
+  if (current_ == nullptr) return;
+  wire::Json frame = {{"t", "next"}};
+  if (next) frame.update({{"test", next->test}, {"id", next->id}, {"go", go}});
+  if (next && go) announced_ = next;
+  current_->channel->send(frame);
+}
+
+// The test has ended and its process lives on. One that had to be interrupted is not trusted with another test.
+void Slot::on_done_in_worker() {
+  if (ladder_ != Ladder::None) {
+    climb(Ladder::Killed);
+    return;
+  }
+  loop_.cancel(timer_);
+  attempt_.evidence.lives_on = true;
+  if (!is_good(attempt_.evidence.pytest_verdict)) attempt_.before = current_->ran;
+  current_->ran.push_back(attempt_.test);
+  std::optional<Order> next = std::exchange(announced_, std::nullopt);
+  Attempt ended = take_attempt();
+  if (next) {
+    start_attempt(*next);
+    check_deadline();
+    host_.on_finished(std::move(ended));
+    return;
+  }
+  worker_ = std::move(current_);
+  host_.on_finished(std::move(ended));
+  if (!shut_ && current_ == nullptr && zygote_pid_ > 0) host_.on_idle(id_);
+}
+
+void Slot::retire_worker() {
+  retiring_ = true;
+  files_.clear();
+  worker_->channel->send({{"t", "end"}});
+  double limit = limits_.exit > 0 ? limits_.exit : 3600;
+  after(limit, [this] {
+    if (worker_ != nullptr) os::send_signal(worker_->pidfd, SIGKILL);
+  });
+}
+
+// Between two tests, or when it was told to end.
+void Slot::on_worker_gone(int status) {
+  WorkerEnd end;
+  end.slot = id_;
+  end.ran = std::move(worker_->ran);
+  end.evidence.exit = exit_of_wait_status(status);
+  end.evidence.slate = files_.slate();
+  end.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
+  end.out = os::read_tail(files_.out.get(), kOutputTail);
+  end.err = os::read_tail(files_.err.get(), kOutputTail);
+  worker_.reset();
+  ended_worker_ = std::move(end);
+  if (retiring_) {
+    settle_worker(loop_.clock().now() + os::seconds(kSurvivorGrace));
+  } else {
+    host_.on_worker_ended(*std::exchange(ended_worker_, std::nullopt));
+  }
+}
+
+void Slot::settle_worker(os::Time give_up) {
+  std::vector<pid_t> left = survivors();
+  if (!left.empty() && loop_.clock().now() < give_up) {
+    after(0.01, [this, give_up] { settle_worker(give_up); });
+    return;
+  }
+  for (pid_t pid : left) ended_worker_->evidence.survivors.push_back({pid, os::command_line(pid)});
+  if (!left.empty()) os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
+  loop_.cancel(timer_);
+  retiring_ = false;
+  host_.on_worker_ended(*std::exchange(ended_worker_, std::nullopt));
+  if (!shut_ && zygote_pid_ > 0) host_.on_idle(id_);
+}
+
 void Slot::on_exited(pid_t pid, int status) {
   if (next_ != nullptr && next_->pid == pid) {
     next_.reset();
+    return;
+  }
+  if (worker_ != nullptr && worker_->pid == pid) {
+    on_worker_gone(status);
     return;
   }
   if (current_ == nullptr || current_->pid != pid || exited_) return;
@@ -292,9 +398,8 @@ void Slot::poll_stacks(std::size_t last_size, os::Time give_up) {
 void Slot::kill_tree() {
   // With a group the zygote goes too, and comes back in milliseconds; without, everything below it but the next test.
   if (!cgroup_.kill_all()) {
-    pid_t spare = next_ != nullptr ? next_->pid : 0;
     os::send_signal(current_->pidfd, SIGKILL);
-    os::kill_descendants(zygote_pid_, [spare](pid_t pid) { return pid == spare; });
+    os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
   }
   // If even that is not followed by an exit (a process in uninterruptible sleep), the slot goes on without it.
   after(10, [this] { on_zygote_gone(); });
@@ -325,15 +430,22 @@ void Slot::shut_down() {
 
 // ---- after the test --------------------------------------------------------------------------------------------------------
 
+bool Slot::is_ours(pid_t pid) const {
+  return (current_ != nullptr && pid == current_->pid) || (next_ != nullptr && pid == next_->pid) ||
+         (worker_ != nullptr && pid == worker_->pid);
+}
+
 std::vector<pid_t> Slot::survivors() const {
   std::vector<pid_t> found;
   if (zygote_pid_ == 0) return found;
   // The zygote is a subreaper and the test's process is gone, so whatever the test left is a child of the zygote now (or of
   // such a child), however often it has forked and called setsid.
   for (pid_t pid : os::children_of(zygote_pid_)) {
-    if (pid == current_->pid || (next_ != nullptr && pid == next_->pid)) continue;
+    if (is_ours(pid)) continue;
     // A process that is being forked ahead, and whose number has not reached us yet.
     if (next_ != nullptr && next_->pid == 0) continue;
+    // With a worker about, what was there before this test is an earlier one's. (/proc counts in hundredths of a second, rounded down.)
+    if (current_ != nullptr && (attempt_.reused || worker_ != nullptr) && os::start_time(pid) < begun_) continue;
     char state = os::process_state(pid);
     if (state != 'Z' && state != 'X' && state != '\0') found.push_back(pid);
   }
@@ -368,22 +480,26 @@ void Slot::wait_for_kill(int tries) {
     return;
   }
   if (tries < 50) {
-    pid_t spare = next_ != nullptr ? next_->pid : 0;
-    os::kill_descendants(zygote_pid_, [spare](pid_t pid) { return pid == spare; });
+    os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
     after(0.005, [this, tries] { wait_for_kill(tries + 1); });
     return;
   }
   kill_tree();
 }
 
+Attempt Slot::take_attempt() {
+  read_stream();
+  attempt_.duration = monotonic() - begun_;
+  attempt_.evidence.slate = slate();
+  return std::exchange(attempt_, Attempt{});
+}
+
 void Slot::finish() {
   loop_.cancel(timer_);
   std::unique_ptr<Process> ended = std::move(current_);
-  read_stream();
-  Attempt attempt = std::move(attempt_);
-  attempt_ = Attempt{};
-  attempt.duration = monotonic() - begun_;
-  attempt.evidence.slate = slate();
+  std::optional<Order> promised = std::exchange(announced_, std::nullopt);
+  if (attempt_.reused) attempt_.before = std::move(ended->ran);
+  Attempt attempt = take_attempt();
   attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);
@@ -394,6 +510,7 @@ void Slot::finish() {
   } else {
     host_.on_finished(std::move(attempt));
   }
+  if (promised) host_.on_abandoned(promised->test, id_);  // It had been told which test comes next, and cannot run it any more.
   if (shut_) return;
   if (zygote_ == nullptr) {
     ask_for_zygote();

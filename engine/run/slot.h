@@ -1,4 +1,5 @@
 // Slot: the place where one test runs at a time. Owns its zygote, the test's process, and the next one, forked ahead of need.
+// A test runs in a process of its own, or in the slot's worker, a process that is kept from one test to the next.
 //
 // It promises:
 // - a test that was begun ends in exactly one call of `on_finished`, or of `on_abandoned` after stop();
@@ -11,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,10 +26,20 @@
 
 namespace holdfast::run {
 
+/// A test as the dispatcher hands it to a slot.
+struct Order {
+  std::size_t test = 0;
+  std::string id;
+  double limit = 0;    ///< The test's own, seconds; 0 for none.
+  bool reuse = false;  ///< In the slot's worker.
+};
+
 /// An ended attempt, for the dispatcher to record and show.
 struct Attempt {
   std::size_t test = 0;
   int slot = 0;
+  bool reused = false;              ///< It ran in a worker,
+  std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
   double duration = 0;  ///< Seconds.
   Evidence evidence;
   wire::Json reports = wire::Json::array();
@@ -38,6 +50,14 @@ struct Attempt {
   std::string stream;  ///< The end of what went uncaptured to the terminal.
 };
 
+/// How a worker ended when no test ran in it any more: at its exit, or by itself between two tests.
+struct WorkerEnd {
+  int slot = 0;
+  std::vector<std::size_t> ran;
+  Evidence evidence;
+  std::string stacks, out, err;
+};
+
 struct SlotHost {
   /// Gets a zygote that will speak over the given socket; the slot hears of it by its hello.
   std::function<void(int slot, const os::Fd& socket)> start_zygote;
@@ -46,6 +66,9 @@ struct SlotHost {
   std::function<void(int slot)> on_idle;
   std::function<void(Attempt attempt)> on_finished;
   std::function<void(std::size_t test, int slot)> on_abandoned;
+  /// The worker is about to tear down after its test: which test comes next in it? To be answered by answer(), at once.
+  std::function<void(int slot)> on_ask;
+  std::function<void(WorkerEnd end)> on_worker_ended;
   std::function<void(int slot, const std::string& text)> on_output;
   std::function<void(int slot, const std::string& reason)> on_broken;
   /// Kills what was orphaned to the engine itself when the zygote of a slot died.
@@ -61,14 +84,23 @@ class Slot {
 
   /// Opens the files and asks for a zygote. Fails only for want of descriptors or memory.
   Status open();
-  /// Runs a test; only when idle. `limit` is the test's own, 0 for none. `fork_next`: whether another will follow.
-  void begin(std::size_t test, const std::string& id, double limit, bool fork_next);
+  /// Runs a test; only when idle. `fork_next`: whether another will follow in a process of its own.
+  void begin(const Order& order, bool fork_next);
+  /// The answer to on_ask: the test that the worker runs next, so that it keeps the fixtures which that one shares. `go`: it begins as
+  /// soon as the present one has ended; otherwise by begin(). Nothing: the worker tears down everything.
+  void answer(const std::optional<Order>& next, bool go);
+  /// Ends the worker; when it has gone the slot is idle again, and on_idle is called. Only when idle and has_worker().
+  void retire_worker();
   /// Ends the running test: SIGINT, `grace` seconds, then the tree is killed. No verdict.
   void stop(double grace);
   /// Kills everything at once and never restarts.
   void shut_down();
   [[nodiscard]] bool busy() const { return current_ != nullptr; }
-  [[nodiscard]] bool idle() const { return zygote_pid_ > 0 && current_ == nullptr && !shut_; }
+  [[nodiscard]] bool idle() const { return zygote_pid_ > 0 && current_ == nullptr && !retiring_ && !shut_; }
+  [[nodiscard]] bool shut() const { return shut_; }
+  [[nodiscard]] bool has_worker() const { return worker_ != nullptr; }
+  /// Busy, or waiting for its worker to end.
+  [[nodiscard]] bool unfinished() const { return busy() || retiring_; }
   [[nodiscard]] pid_t zygote_pid() const { return zygote_pid_; }
   [[nodiscard]] int id() const { return id_; }
 
@@ -77,6 +109,7 @@ class Slot {
     pid_t pid = 0;
     os::Fd pidfd;
     std::unique_ptr<wire::Channel> channel;
+    std::vector<std::size_t> ran;  ///< The tests that have run in it.
   };
   enum class Ladder { None, Stacks, Interrupted, Terminated, Killed };
 
@@ -88,8 +121,13 @@ class Slot {
   void fork_process();
   void on_forked(pid_t pid);
   void on_exited(pid_t pid, int status);
-  void on_test_frame(wire::Json frame);
-  void on_test_hung_up(const std::string& problem);
+  Status listen_to(Process& process);
+  void start_attempt(const Order& order);
+  void on_test_frame(const Process* process, wire::Json frame);
+  void on_test_hung_up(const Process* process, const std::string& problem);
+  void on_done_in_worker();
+  void on_worker_gone(int status);
+  void settle_worker(os::Time give_up);
   void check_deadline();
   void expire(Phase phase, double limit);
   void poll_stacks(std::size_t last_size, os::Time give_up);
@@ -97,8 +135,10 @@ class Slot {
   void kill_tree();
   void look_for_survivors(os::Time give_up);
   void wait_for_kill(int tries);
+  [[nodiscard]] bool is_ours(pid_t pid) const;
   [[nodiscard]] std::vector<pid_t> survivors() const;
   void finish();
+  Attempt take_attempt();
   void read_stream();
   void after(double delay_seconds, os::Loop::Callback callback);
   [[nodiscard]] Slate slate() const;
@@ -121,6 +161,10 @@ class Slot {
 
   std::unique_ptr<Process> current_;
   std::unique_ptr<Process> next_;
+  std::unique_ptr<Process> worker_;  ///< Kept, and not running a test now.
+  std::optional<Order> announced_;   ///< What the worker was told to go on with.
+  bool retiring_ = false;
+  std::optional<WorkerEnd> ended_worker_;
   Attempt attempt_;
   double begun_ = 0;
   double hung_up_at_ = 0;

@@ -50,7 +50,7 @@ class TestRunner:
     # ---- the life of the process
 
     def run(self, sock: socket.socket, parent: int) -> NoReturn:
-        """Runs the one test that the engine names. Ends the process."""
+        """Runs the one test that the engine names, or, as a worker, one after the other. Ends the process."""
         self.owner = os.getpid()
         if not crash.begin_process(parent):
             os._exit(0)
@@ -58,12 +58,32 @@ class TestRunner:
         order = wire.receive_one(sock)
         if order is None:
             os._exit(0)
-        self.run_item(self.session.items[int(order["test"])], str(order["id"]))
+        items = self.session.items
+        if order.get("reuse"):
+            from holdfast.reuse import Worker
+
+            Worker(self, lambda going: items[int(going["test"])]).run(order)
+        self.run_item(items[int(order["test"])], str(order["id"]))
 
     def run_item(self, item: pytest.Item, expected_id: str) -> NoReturn:
+        """Runs a test and ends the process."""
+        done = self.run_protocol(item, expected_id)
+        self.slate.enter(EXIT)
+        run_exit_functions()
+        streams.flush_all()
+        self.report_done(done)
+        os._exit(0)
+
+    def report_done(self, done: wire.Frame) -> None:
+        done["verdict"] = self._verdict()
+        self._send_held()
+        self.send(done)
+
+    def run_protocol(self, item: pytest.Item, expected_id: str) -> wire.Frame:
+        """Setup, call and teardown. Returns the frame that says so, without the verdict."""
         done: wire.Frame = {"t": "done"}
         if item.nodeid != expected_id:
-            self._send({"t": "done", "verdict": "error", "reason": f"collected {item.nodeid}, asked for {expected_id}"})
+            self.send({"t": "done", "verdict": "error", "reason": f"collected {item.nodeid}, asked for {expected_id}"})
             os._exit(3)
         try:
             self.slate.enter(SETUP)
@@ -77,13 +97,16 @@ class TestRunner:
         self._leave_if_not_owner()
         if self.session.shouldstop or self.session.shouldfail:
             done["stop"] = str(self.session.shouldstop or self.session.shouldfail)
-        self.slate.enter(EXIT)
-        run_exit_functions()
-        streams.flush_all()
-        done["verdict"] = self._verdict()
-        self._send_held()
-        self._send(done)
-        os._exit(0)
+        return done
+
+    def forget_test(self) -> None:
+        """A worker begins another test."""
+        self._held.clear()
+        self._outcomes.clear()
+        self._keywords_sent = False
+        self._escaped = False
+        self.session.shouldstop = False
+        self.session.shouldfail = False
 
     def _leave_if_not_owner(self) -> None:
         """A child that the test forked, and that walked back out of the test into the runner, ends here, unheard."""
@@ -171,7 +194,7 @@ class TestRunner:
         if self.sock is not None and held:
             self._send_bytes(b"".join(wire.encode(frame) for frame in held))
 
-    def _send(self, frame: wire.Frame) -> None:
+    def send(self, frame: wire.Frame) -> None:
         self._send_bytes(wire.encode(frame))
 
     def _send_bytes(self, data: bytes) -> None:

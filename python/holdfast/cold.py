@@ -43,10 +43,11 @@ def run_spawner(channel: wire.Channel) -> NoReturn:
 
 
 def run_cold(channel: wire.Channel) -> NoReturn:
-    """Waits for its order, then collects the file of that test and runs it."""
+    """Waits for its order, then collects the file of that test and runs it; a worker collects everything, as any pytest does."""
     import pytest
 
     from holdfast.child import TestRunner, clear_exit_functions, enter_slot
+    from holdfast.reuse import Worker
     from holdfast.slate import SETUP, Slate
     from holdfast.worker import prepare_config
 
@@ -70,13 +71,15 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     crash.arm(files["stacks"], slate)
     crash.own()
     test_id = str(order["id"])
+    reuse = bool(order.get("reuse"))
     # The user's own command line, so that rootdir, ini file and conftests are found as ever; then only this test's file.
     pytest_config = prepare_config(config["args"], None, info)
-    pytest_config.args = [os.path.join(pytest_config.rootpath, test_id.split("::")[0])]
+    if not reuse:
+        pytest_config.args = [os.path.join(pytest_config.rootpath, test_id.split("::")[0])]
     pytest_config.workerinput.update(info.workerinput(slot))  # type: ignore[attr-defined]
 
     class ColdRun:
-        """Takes the place of the root worker's loop: one test, in this very process."""
+        """Takes the place of the root worker's loop: one test, or a worker's tests, in this very process."""
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -90,6 +93,9 @@ def run_cold(channel: wire.Channel) -> NoReturn:
             enter_slot(pytest_config, slot, config.get("basetemp"))
             streams.attach(pytest_config, files["out"], files["err"], files["stream"])
             pytest_config.pluginmanager.register(runner, "holdfast-runner")
+            if reuse:
+                items = session.items
+                Worker(runner, lambda going: items[int(going["test"])]).run(order)
             for item in session.items:
                 if item.nodeid == test_id:
                     runner.run_item(item, test_id)

@@ -134,6 +134,7 @@ class Controller:
                 "argv": [*python, "-m", "holdfast.zygote"],
                 "cwd": str(params.dir),
                 "tell_starts": True,
+                "strict": self.settings.strict,
                 "zygote": zygote,
             }
         )

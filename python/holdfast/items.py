@@ -8,19 +8,22 @@ from typing import Any, Optional
 
 import pytest
 
+from holdfast.options import ISOLATIONS
 from holdfast.wire import Frame
 
 
-def describe_items(items: Sequence[pytest.Item], with_chain: bool) -> list[Frame]:
+def describe_items(items: Sequence[pytest.Item], with_chain: bool, isolation: str) -> list[Frame]:
     """One object an item: id, location, its own timeout; with_chain: also how --co shows it and its parents."""
     siblings: dict[tuple[int, str], pytest.Item] = {}
-    return [_describe(item, siblings, with_chain) for item in items]
+    return [_describe(item, siblings, with_chain, isolation) for item in items]
 
 
-def _describe(item: pytest.Item, siblings: dict[tuple[int, str], pytest.Item], with_chain: bool) -> Frame:
+def _describe(item: pytest.Item, siblings: dict[tuple[int, str], pytest.Item], with_chain: bool, isolation: str) -> Frame:
     _share_location(item, siblings)
     path, line, domain = item.location
     entry: Frame = {"id": item.nodeid, "path": path, "line": line, "domain": domain}
+    if reuses_process(item, isolation):
+        entry["reuse"] = True
     timeout = timeout_of(item)
     if timeout is not None:
         entry["timeout"] = timeout
@@ -46,6 +49,19 @@ def _share_location(item: pytest.Item, siblings: dict[tuple[int, str], pytest.It
 def _doc(node: Any) -> Optional[str]:
     obj = getattr(node, "obj", None)
     return inspect.getdoc(obj) if obj is not None else None
+
+
+def reuses_process(item: pytest.Item, isolation: str) -> bool:
+    """Whether the test may run in a process that has run others. Raises pytest.UsageError for an isolation that is none."""
+    mark = item.get_closest_marker("holdfast")
+    wanted = mark.kwargs.get("isolate") if mark is not None else None
+    if wanted is None:
+        return isolation == "worker" and item.get_closest_marker("forked") is None
+    if wanted not in ISOLATIONS:
+        raise pytest.UsageError(
+            f"{item.nodeid}: the holdfast mark's isolate is {wanted!r}; give one out of {', '.join(ISOLATIONS)}"
+        )
+    return bool(wanted == "worker")
 
 
 def timeout_of(item: pytest.Item) -> Optional[float]:

@@ -14,6 +14,7 @@ DEFAULT_TIMEOUT = 600.0
 DEFAULT_GRACE = 5.0
 PHASES = ("collect", "setup", "call", "teardown", "exit")
 MAX_SLOTS = 4096
+ISOLATIONS = ("test", "worker")
 
 
 def slots(text: str) -> str:
@@ -54,8 +55,10 @@ def deadlines(text: str) -> dict[str, float]:
 
 
 def isolation(text: str) -> str:
-    if text != "test":
-        raise argparse.ArgumentTypeError(f"{text!r} is not an isolation of this version; `test` is (a process a test)")
+    if text not in ISOLATIONS:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an isolation; `test` (a process per test) and `worker` (a process per slot) are"
+        )
     return text
 
 
@@ -74,7 +77,7 @@ class _Option:
 
 OPTIONS = (
     _Option("--hf-slots", slots, "auto", "tests at a time; auto: the CPUs that this process may use", "N|auto"),
-    _Option("--hf-isolate", isolation, "test", "a process per test (the only isolation so far)", "test"),
+    _Option("--hf-isolate", isolation, "test", "a process per test, or a worker per slot that runs many", "test|worker"),
     _Option("--hf-timeout", seconds, None, "limit for one test, setup and call together (default 600; 0: none)", "SECONDS"),
     _Option("--hf-deadlines", deadlines, {}, "limits of single phases: collect, setup, call, teardown, exit", "PHASE:S,..."),
     _Option("--hf-grace", seconds, DEFAULT_GRACE, "after SIGINT, time for teardown before SIGTERM and SIGKILL (5)", "SECONDS"),
@@ -91,6 +94,13 @@ def add_options(parser: pytest.Parser) -> None:
         # No default here: None means that the command line is silent, and the ini twin decides.
         group.addoption(option.name, dest=option.dest, type=option.parse, default=None, metavar=option.metavar, help=option.help)
         parser.addini(option.dest, f"{option.help} (as {option.name})", default=None)
+    group.addoption(
+        "--hf-strict",
+        action="store_true",
+        default=False,
+        help="a test that passes alone but failed after others in the same worker (`polluted`) fails",
+    )
+    parser.addini("hf_strict", "polluted tests fail (as --hf-strict)", type="bool", default=False)
     group.addoption(
         "--hf-resume",
         action="store_true",
@@ -122,6 +132,8 @@ class Settings:
     """Everything that the options decide, checked."""
 
     slots: str
+    isolation: str
+    strict: bool
     timeout: float
     phases: dict[str, float]
     grace: float
@@ -135,6 +147,14 @@ class Settings:
         # A test's limit says how patient the user is, but an import may well be slower than the slowest test.
         collect = max(self.timeout, 10.0) if self.timeout else 0.0
         return {"test": self.timeout, "collect": collect, "exit": 10.0, "grace": self.grace, **self.phases}
+
+
+def isolation_of(config: pytest.Config) -> str:
+    return str(value_of(config, config.option, OPTIONS[1]))
+
+
+def is_strict(config: pytest.Config) -> bool:
+    return bool(config.getoption("hf_strict") or config.getini("hf_strict"))
 
 
 def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:
@@ -151,6 +171,8 @@ def settings_of(config: pytest.Config) -> Settings:
     timeout: Union[float, None] = values["hf_timeout"]
     return Settings(
         slots=values["hf_slots"],
+        isolation=values["hf_isolate"],
+        strict=is_strict(config),
         timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
         phases=values["hf_deadlines"],
         grace=values["hf_grace"],

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import crash, forksafe, wire
+from holdfast import crash, forksafe, options, wire
 from holdfast.relay import collect_report_data, warning_data
 from holdfast.slate import Slate
 from holdfast.zygote import WorkerInfo
@@ -126,7 +126,8 @@ class RootWorker:
         from holdfast.items import describe_items
         from holdfast.serve import serve_root
 
-        descriptions = describe_items(session.items, with_chain=bool(self.config.getoption("collectonly")))
+        with_chain = bool(self.config.getoption("collectonly"))
+        descriptions = describe_items(session.items, with_chain, options.isolation_of(self.config))
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})
         reason = forksafe.reason_against()

@@ -37,6 +37,8 @@ struct SlotTest : testing::Test {
     };
     host.on_finished = [this](Attempt attempt) { finished.push_back(std::move(attempt)); };
     host.on_abandoned = [](std::size_t, int) {};
+    host.on_ask = [this](int) { slot->answer(std::nullopt, false); };
+    host.on_worker_ended = [](const WorkerEnd&) {};
     host.on_output = [](int, const std::string&) {};
     host.on_broken = [this](int, const std::string& reason) {
       broken.push_back(reason);

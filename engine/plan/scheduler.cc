@@ -1,0 +1,310 @@
+#include "plan/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+namespace holdfast::plan {
+
+std::string why_impossible(const Demand& demand, const Capacity& capacity) {
+  if (demand.cores > capacity.cores) return fmt::format("it asks for {} cores, and {} can be used", demand.cores, capacity.cores);
+  if (capacity.memory > 0 && demand.memory > capacity.memory) {
+    return fmt::format("it asks for {} MiB of memory, and {} MiB can be used", demand.memory >> 20U, capacity.memory >> 20U);
+  }
+  return "";
+}
+
+void Scheduler::reset(Problem problem) {
+  problem_ = std::move(problem);
+  states_.assign(problem_.tasks.size(), State::Waiting);
+  waiting_ = problem_.tasks.size();
+  returned_.clear();
+  blocked_.clear();
+  claims_.clear();
+  places_.assign(static_cast<std::size_t>(std::max(1, problem_.slots)), Place{});
+  used_cores_ = busy_ = 0;
+  used_memory_ = 0;
+  alone_slot_ = -1;
+  alone_held_ = 0;
+  next_ = 0;
+  estimate_unknown();
+  make_chunks();
+  order_chunks();
+}
+
+// A test that is not known is taken for an average one, so that a new file neither goes first nor last.
+void Scheduler::estimate_unknown() {
+  double sum = 0;
+  std::size_t known = 0;
+  for (const Task& task : problem_.tasks) {
+    if (task.expected < 0) continue;
+    sum += task.expected;
+    ++known;
+  }
+  double mean = known > 0 ? sum / static_cast<double>(known) : 0;
+  for (Task& task : problem_.tasks) {
+    if (task.expected < 0) task.expected = mean;
+  }
+  remaining_ = sum + mean * static_cast<double>(problem_.tasks.size() - known);
+}
+
+void Scheduler::make_chunks() {
+  const std::vector<Task>& tasks = problem_.tasks;
+  std::uint32_t count = 0;
+  for (const Task& task : tasks) count = std::max(count, task.chunk + 1);
+  chunks_.assign(count, Chunk{});
+  // Counting sort: stable, so tests keep their order inside a chunk.
+  for (const Task& task : tasks) ++chunks_[task.chunk].end;
+  std::uint32_t position = 0;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    Chunk& chunk = chunks_[i];
+    chunk.begin = position;
+    position += chunk.end;
+    chunk.end = chunk.begin;
+    chunk.splittable = i < problem_.splittable.size() && problem_.splittable[i];
+  }
+  order_.assign(tasks.size(), 0);
+  for (std::uint32_t i = 0; i < tasks.size(); ++i) order_[chunks_[tasks[i].chunk].end++] = i;
+  elapsed_.assign(tasks.size() + 1, 0);
+  for (std::size_t i = 0; i < order_.size(); ++i) elapsed_[i + 1] = elapsed_[i] + tasks[order_[i]].expected;
+}
+
+void Scheduler::order_chunks() {
+  pool_.resize(chunks_.size());
+  std::iota(pool_.begin(), pool_.end(), 0U);
+  // Chunks are numbered in collection order. The widest first: they find the machine empty only at the beginning.
+  auto width = [this](std::uint32_t chunk) {
+    int widest = 1;
+    for (std::uint32_t i = chunks_[chunk].begin; i < chunks_[chunk].end; ++i) {
+      widest = std::max(widest, problem_.demands[problem_.tasks[order_[i]].demand].cores);
+    }
+    return widest;
+  };
+  if (!problem_.keep_order) {
+    std::vector<int> widths(chunks_.size());
+    for (std::uint32_t i = 0; i < chunks_.size(); ++i) widths[i] = width(i);
+    std::vector<double> times(chunks_.size());
+    for (std::uint32_t i = 0; i < chunks_.size(); ++i) times[i] = time_of(chunks_[i]);
+    std::stable_sort(pool_.begin(), pool_.end(), [&](std::uint32_t a, std::uint32_t b) {
+      return widths[a] != widths[b] ? widths[a] > widths[b] : times[a] > times[b];
+    });
+  }
+  rank_.resize(pool_.size());
+  for (std::uint32_t i = 0; i < pool_.size(); ++i) rank_[pool_[i]] = i;
+}
+
+void Scheduler::settle(std::size_t task) {
+  if (task >= states_.size() || states_[task] != State::Waiting) return;
+  states_[task] = State::Taken;
+  --waiting_;
+  remaining_ -= problem_.tasks[task].expected;
+}
+
+void Scheduler::put_back(std::size_t task, bool fresh, bool alone) {
+  if (task >= states_.size() || states_[task] == State::Waiting) return;
+  Task& entry = problem_.tasks[task];
+  if (fresh) entry.reuse = false;
+  if (alone && !problem_.demands[entry.demand].alone) {
+    Demand demand = problem_.demands[entry.demand];
+    demand.alone = true;
+    entry.demand = static_cast<std::uint32_t>(problem_.demands.size());
+    problem_.demands.push_back(std::move(demand));
+  }
+  states_[task] = State::Waiting;
+  ++waiting_;
+  remaining_ += entry.expected;
+  returned_.push_back(task);
+}
+
+// ---- what fits -------------------------------------------------------------------------------------------------------------
+
+bool Scheduler::fits(int slot, std::size_t task) const {
+  const Demand& demand = problem_.demands[problem_.tasks[task].demand];
+  const Place& place = places_[static_cast<std::size_t>(slot)];
+  if (alone_slot_ >= 0 && alone_slot_ != slot) return false;
+  int others = busy_ - (place.held.empty() ? 0 : 1);
+  if (others == 0) return true;  // Whatever it wants: nothing else runs, and waiting would change nothing.
+  if (demand.alone) return false;
+  // What the slot's present test holds is free when the next one begins.
+  if (used_cores_ - place.cores + demand.cores > problem_.capacity.cores) return false;
+  std::uint64_t memory = used_memory_ - place.memory + demand.memory;
+  if (problem_.capacity.memory > 0 && demand.memory > 0 && memory > problem_.capacity.memory) return false;
+  return std::all_of(demand.tokens.begin(), demand.tokens.end(), [&](const TokenUse& use) {
+    auto found = claims_.find(use.token);
+    if (found == claims_.end()) return true;
+    return std::none_of(found->second.begin(), found->second.end(),
+                        [&](const Claim& claim) { return claim.slot != slot && (claim.exclusive || use.exclusive); });
+  });
+}
+
+void Scheduler::measure(Place& place) {
+  used_cores_ -= place.cores;
+  used_memory_ -= place.memory;
+  place.cores = 0;
+  place.memory = 0;
+  for (std::uint32_t number : place.held) {
+    place.cores = std::max(place.cores, problem_.demands[number].cores);
+    place.memory = std::max(place.memory, problem_.demands[number].memory);
+  }
+  used_cores_ += place.cores;
+  used_memory_ += place.memory;
+}
+
+std::size_t Scheduler::hold(int slot, std::size_t task) {
+  settle(task);
+  std::uint32_t number = problem_.tasks[task].demand;
+  const Demand& demand = problem_.demands[number];
+  Place& place = places_[static_cast<std::size_t>(slot)];
+  if (place.held.empty()) ++busy_;
+  place.held.push_back(number);
+  measure(place);
+  for (const TokenUse& use : demand.tokens) claims_[use.token].push_back(Claim{slot, use.exclusive});
+  if (demand.alone) {
+    alone_slot_ = slot;
+    ++alone_held_;
+  }
+  return task;
+}
+
+void Scheduler::finished(int slot, std::size_t task) {
+  std::uint32_t number = problem_.tasks[task].demand;
+  const Demand& demand = problem_.demands[number];
+  Place& place = places_[static_cast<std::size_t>(slot)];
+  auto held = std::find(place.held.begin(), place.held.end(), number);
+  if (held == place.held.end()) return;
+  place.held.erase(held);
+  if (place.held.empty()) --busy_;
+  measure(place);
+  for (const TokenUse& use : demand.tokens) {
+    std::vector<Claim>& claims = claims_[use.token];
+    auto mine = std::find_if(claims.begin(), claims.end(),
+                             [&](const Claim& claim) { return claim.slot == slot && claim.exclusive == use.exclusive; });
+    if (mine != claims.end()) claims.erase(mine);
+  }
+  if (demand.alone && --alone_held_ == 0) alone_slot_ = -1;
+}
+
+void Scheduler::close(int slot) {
+  Place& place = places_[static_cast<std::size_t>(slot)];
+  std::optional<std::size_t> task = place.chunk >= 0 ? head(place.chunk) : std::nullopt;
+  if (task) blocked_[problem_.tasks[*task].demand].push_front(static_cast<std::uint32_t>(place.chunk));
+  place.chunk = -1;
+}
+
+// ---- choosing --------------------------------------------------------------------------------------------------------------
+
+std::optional<std::size_t> Scheduler::take(int slot, bool reuse_only) {
+  if (waiting_ == 0) return std::nullopt;
+  if (auto task = take_returned(slot, reuse_only)) return task;
+  if (auto task = take_own(slot, reuse_only)) return task;
+  if (places_[static_cast<std::size_t>(slot)].chunk >= 0) return std::nullopt;  // Its next test needs a fresh process.
+  if (auto task = open_chunk(slot, reuse_only)) return task;
+  if (steal(slot)) return take_own(slot, reuse_only);
+  return std::nullopt;
+}
+
+std::optional<std::size_t> Scheduler::take_returned(int slot, bool reuse_only) {
+  for (auto it = returned_.rbegin(); it != returned_.rend(); ++it) {
+    std::size_t task = *it;
+    if (states_[task] == State::Waiting && reuse_only && !may_reuse(task)) continue;
+    if (states_[task] == State::Waiting && !fits(slot, task)) continue;
+    bool waiting = states_[task] == State::Waiting;  // Or settled in the meantime.
+    returned_.erase(std::next(it).base());
+    if (waiting) return hold(slot, task);
+    return take_returned(slot, reuse_only);
+  }
+  return std::nullopt;
+}
+
+// The first test of a chunk that still waits; what was settled before it is dropped.
+std::optional<std::size_t> Scheduler::head(int chunk) {
+  Chunk& entry = chunks_[static_cast<std::size_t>(chunk)];
+  while (entry.begin < entry.end && states_[order_[entry.begin]] != State::Waiting) ++entry.begin;
+  if (entry.begin == entry.end) return std::nullopt;
+  return order_[entry.begin];
+}
+
+std::size_t Scheduler::advance(int slot, int chunk) {
+  Chunk& entry = chunks_[static_cast<std::size_t>(chunk)];
+  places_[static_cast<std::size_t>(slot)].chunk = entry.begin + 1 < entry.end ? chunk : -1;
+  return hold(slot, order_[entry.begin++]);
+}
+
+std::optional<std::size_t> Scheduler::take_own(int slot, bool reuse_only) {
+  Place& place = places_[static_cast<std::size_t>(slot)];
+  if (place.chunk < 0) return std::nullopt;
+  std::optional<std::size_t> task = head(place.chunk);
+  if (!task) {
+    place.chunk = -1;
+    return std::nullopt;
+  }
+  if (reuse_only && !may_reuse(*task)) return std::nullopt;
+  if (fits(slot, *task)) return advance(slot, place.chunk);
+  // Somebody takes it up when it fits; this slot looks for other work meanwhile.
+  blocked_[problem_.tasks[*task].demand].push_front(static_cast<std::uint32_t>(place.chunk));
+  place.chunk = -1;
+  return std::nullopt;
+}
+
+int Scheduler::best_blocked(int slot) {
+  int best = -1;
+  for (auto& [demand, waiting] : blocked_) {
+    while (!waiting.empty() && !head(static_cast<int>(waiting.front()))) waiting.pop_front();
+    if (waiting.empty() || !fits(slot, *head(static_cast<int>(waiting.front())))) continue;
+    int chunk = static_cast<int>(waiting.front());
+    if (best < 0 || rank_[waiting.front()] < rank_[static_cast<std::size_t>(best)]) best = chunk;
+  }
+  return best;
+}
+
+std::optional<std::size_t> Scheduler::open_chunk(int slot, bool reuse_only) {
+  int blocked = best_blocked(slot);
+  for (; next_ < pool_.size(); ++next_) {
+    auto chunk = static_cast<int>(pool_[next_]);
+    if (blocked >= 0 && rank_[static_cast<std::size_t>(blocked)] < next_) break;
+    std::optional<std::size_t> task = head(chunk);
+    if (!task) continue;
+    if (!fits(slot, *task)) {
+      blocked_[problem_.tasks[*task].demand].push_back(static_cast<std::uint32_t>(chunk));
+      continue;
+    }
+    if (reuse_only && !may_reuse(*task)) return std::nullopt;
+    ++next_;
+    return advance(slot, chunk);
+  }
+  if (blocked < 0) return std::nullopt;
+  std::size_t task = *head(blocked);
+  if (reuse_only && !may_reuse(task)) return std::nullopt;
+  blocked_[problem_.tasks[task].demand].pop_front();
+  return advance(slot, blocked);
+}
+
+// Halves the largest chunk that another slot works on. The back half goes, so that both go on in order.
+bool Scheduler::steal(int slot) {
+  int victim = -1;
+  for (const Place& place : places_) {
+    if (place.chunk < 0 || !chunks_[static_cast<std::size_t>(place.chunk)].splittable || !head(place.chunk)) continue;
+    const Chunk& chunk = chunks_[static_cast<std::size_t>(place.chunk)];
+    if (victim < 0 || time_of(chunk) > time_of(chunks_[static_cast<std::size_t>(victim)]) ||
+        (time_of(chunk) == 0 && chunk.end - chunk.begin > chunks_[static_cast<std::size_t>(victim)].end - chunks_[static_cast<std::size_t>(victim)].begin)) {
+      victim = place.chunk;
+    }
+  }
+  if (victim < 0) return false;
+  Chunk back = chunks_[static_cast<std::size_t>(victim)];
+  std::uint32_t middle = back.begin + (back.end - back.begin) / 2;
+  if (time_of(back) > 0) {
+    double half = elapsed_[back.begin] + time_of(back) / 2;
+    auto at = std::upper_bound(elapsed_.begin() + back.begin, elapsed_.begin() + back.end, half) - elapsed_.begin();
+    middle = std::clamp(static_cast<std::uint32_t>(at), back.begin, back.end - 1);
+  }
+  chunks_[static_cast<std::size_t>(victim)].end = middle;
+  back.begin = middle;
+  places_[static_cast<std::size_t>(slot)].chunk = static_cast<int>(chunks_.size());
+  rank_.push_back(rank_[static_cast<std::size_t>(victim)]);
+  chunks_.push_back(back);
+  return true;
+}
+
+}  // namespace holdfast::plan

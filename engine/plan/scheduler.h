@@ -1,0 +1,137 @@
+// Scheduler: which test a free slot runs next. Pure: no clock, no I/O; bench/simulate.cc drives it with a virtual clock.
+//
+// It promises:
+// - a test is given out once, unless it is put back; what two tests may not share is never given out to two slots at a time;
+// - a test that fits is found if there is one, so no slot idles beside work that it could do.
+//
+// Tests are dealt in chunks: a sequence that one slot works through in order (a single test, a file, a group). The chunk with the
+// most expected time goes first (longest processing time first: at most 4/3 of the optimum, Graham 1969); a slot with nothing
+// left takes half of the largest chunk that may be split.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace holdfast::plan {
+
+/// A named thing that tests share (`exclusive="port:8080"`): any number of readers, or one writer.
+struct TokenUse {
+  std::uint32_t token = 0;
+  bool exclusive = true;
+};
+
+/// What a test needs while it runs.
+struct Demand {
+  int cores = 1;
+  std::uint64_t memory = 0;  ///< Bytes; 0 for unknown.
+  bool alone = false;        ///< Nothing else runs beside it.
+  std::vector<TokenUse> tokens;
+};
+
+struct Capacity {
+  int cores = 1;
+  std::uint64_t memory = 0;  ///< Bytes; 0 for no limit.
+};
+
+/// Empty, or why no machine of this capacity can ever run it.
+std::string why_impossible(const Demand& demand, const Capacity& capacity);
+
+struct Task {
+  double expected = -1;      ///< Seconds; negative where nothing is known.
+  std::uint32_t chunk = 0;   ///< Number of its chunk; tests of one chunk run in the order of their own numbers.
+  std::uint32_t demand = 0;  ///< Number in Problem::demands.
+  bool reuse = false;        ///< It may run in a process that has run others.
+};
+
+struct Problem {
+  std::vector<Task> tasks;
+  std::vector<Demand> demands{Demand{}};
+  std::vector<bool> splittable;  ///< By chunk; missing entries are false.
+  Capacity capacity;
+  int slots = 1;
+  bool keep_order = false;  ///< Collection order, whatever is known of durations.
+};
+
+class Scheduler {
+ public:
+  void reset(Problem problem);
+  /// Takes a test out that needs not run (it has a verdict from a resumed run, or never can).
+  void settle(std::size_t task);
+  /// The next test for `slot`, which holds it from now on until finished(). `reuse_only`: only one that may run in the process that
+  /// runs the slot's present test, which may still be held.
+  std::optional<std::size_t> take(int slot, bool reuse_only = false);
+  /// The same, out of those that were put back only.
+  std::optional<std::size_t> take_put_back(int slot) { return take_returned(slot, false); }
+  /// The slot has ended this test.
+  void finished(int slot, std::size_t task);
+  /// The slot takes no more tests: what it has not begun goes to the others.
+  void close(int slot);
+  /// Gives a test out again, before all others; after finished(). `fresh`: in a process of its own; `alone`: with nothing beside it.
+  void put_back(std::size_t task, bool fresh = false, bool alone = false);
+  [[nodiscard]] bool may_reuse(std::size_t task) const { return problem_.tasks[task].reuse; }
+  [[nodiscard]] double expected(std::size_t task) const { return problem_.tasks[task].expected; }
+  [[nodiscard]] bool empty() const { return waiting_ == 0; }
+  [[nodiscard]] std::size_t waiting() const { return waiting_; }
+  /// Expected seconds of everything that has not been given out; unknown tests count as the mean of the known ones.
+  [[nodiscard]] double remaining() const { return remaining_; }
+
+ private:
+  enum class State : std::uint8_t { Waiting, Taken };
+  struct Chunk {
+    std::uint32_t begin = 0;  ///< In order_.
+    std::uint32_t end = 0;
+    bool splittable = false;
+  };
+  struct Place {
+    int chunk = -1;                   ///< The open chunk.
+    std::vector<std::uint32_t> held;  ///< Demands of the tests that it holds: one, or two while the next is known before the first ends.
+    int cores = 0;                    ///< The largest of them: they run one after the other.
+    std::uint64_t memory = 0;
+  };
+  struct Claim {
+    int slot;
+    bool exclusive;
+  };
+
+  void estimate_unknown();
+  void make_chunks();
+  void order_chunks();
+  [[nodiscard]] double time_of(const Chunk& chunk) const { return elapsed_[chunk.end] - elapsed_[chunk.begin]; }
+  std::optional<std::size_t> head(int chunk);
+  [[nodiscard]] bool fits(int slot, std::size_t task) const;
+  std::optional<std::size_t> take_returned(int slot, bool reuse_only);
+  std::optional<std::size_t> take_own(int slot, bool reuse_only);
+  int best_blocked(int slot);
+  std::optional<std::size_t> open_chunk(int slot, bool reuse_only);
+  bool steal(int slot);
+  void measure(Place& place);
+  std::size_t hold(int slot, std::size_t task);
+  std::size_t advance(int slot, int chunk);
+
+  Problem problem_;
+  std::vector<State> states_;
+  std::vector<std::uint32_t> order_;  ///< Tests, chunk by chunk.
+  std::vector<double> elapsed_;       ///< Sums of expected seconds along order_; one longer than it.
+  std::vector<Chunk> chunks_;
+  std::vector<std::uint32_t> pool_;  ///< Chunks, best first.
+  std::vector<std::uint32_t> rank_;  ///< Position of a chunk in pool_.
+  std::size_t next_ = 0;             ///< In pool_.
+  std::map<std::uint32_t, std::deque<std::uint32_t>> blocked_;  ///< By demand: chunks whose first test did not fit when looked at.
+  std::vector<std::size_t> returned_;
+  std::vector<Place> places_;  ///< By slot.
+  std::map<std::uint32_t, std::vector<Claim>> claims_;  ///< By token.
+  int used_cores_ = 0;
+  std::uint64_t used_memory_ = 0;
+  int busy_ = 0;         ///< Slots that hold a test.
+  int alone_slot_ = -1;  ///< The slot whose test wants to be alone,
+  int alone_held_ = 0;   ///< and how many such tests it holds.
+  std::size_t waiting_ = 0;
+  double remaining_ = 0;
+};
+
+}  // namespace holdfast::plan

@@ -1,0 +1,91 @@
+"""A worker: a process that runs many tests (isolation `worker`).
+
+Before a test's teardown it asks the engine which test comes next, as pytest's runner wants to know it: fixtures that the two share
+stay, all others are torn down now, as part of the test that used them last. So nothing is held back and nothing is set up twice.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
+
+import pytest
+
+from holdfast import streams, wire
+from holdfast.slate import EXIT, IDLE, TEARDOWN
+
+if TYPE_CHECKING:
+    from holdfast.child import TestRunner
+
+
+class Worker:
+    def __init__(self, runner: TestRunner, find: Callable[[wire.Frame], pytest.Item]) -> None:
+        """`find` gives the item that an order of the engine names."""
+        self.runner = runner
+        self.find = find
+        self._asked = False
+        self._next: Optional[wire.Frame] = None
+
+    def run(self, order: wire.Frame) -> NoReturn:
+        """The test of `order`, and then what the engine says, until it says `end`. Ends the process."""
+        from holdfast.child import run_exit_functions
+
+        _ask_before_teardown(self)
+        runner = self.runner
+        going: Optional[wire.Frame] = order
+        while going is not None and going["t"] == "go":
+            self._asked = False
+            self._next = None
+            runner.forget_test()
+            done = runner.run_protocol(self.find(going), str(going["id"]))
+            # A phase that is over must not be taken for one of the next test.
+            runner.slate.enter(IDLE)
+            streams.flush_all()
+            runner.report_done(done)
+            following = self._next
+            if following is not None and following.get("go"):
+                going = {"t": "go", "test": following["test"], "id": following["id"]}
+            else:
+                going = self._receive()
+        runner.slate.enter(TEARDOWN)
+        state: Any = runner.session._setupstate
+        if getattr(state, "stack", None):
+            # The run was stopped, after it had been said that another test would follow.
+            state.teardown_exact(None)
+        runner.slate.enter(EXIT)
+        run_exit_functions()
+        streams.flush_all()
+        os._exit(0)
+
+    def next_item(self) -> Optional[pytest.Item]:
+        """Asks once a test, also where a plugin runs it several times."""
+        if not self._asked:
+            self._asked = True
+            self.runner.send({"t": "ask"})
+            answer = self._receive()
+            self._next = answer if answer is not None and "test" in answer else None
+        return self.find(self._next) if self._next is not None else None
+
+    def is_owner(self) -> bool:
+        return os.getpid() == self.runner.owner
+
+    def _receive(self) -> Optional[wire.Frame]:
+        assert self.runner.sock is not None
+        frame = wire.receive_one(self.runner.sock)
+        if frame is None:
+            os._exit(0)  # The engine has gone.
+        return frame
+
+
+def _ask_before_teardown(worker: Worker) -> None:
+    """pytest hands `nextitem` down from the start of a test; here it becomes known when it is needed, which is at the teardown."""
+    from _pytest import runner
+
+    original: Any = runner.call_and_report
+
+    def call_and_report(item: pytest.Item, when: Any, log: bool = True, **given: Any) -> Any:
+        if when == "teardown" and "nextitem" in given and worker.is_owner():
+            given["nextitem"] = worker.next_item()
+        return original(item, when, log, **given)
+
+    runner.call_and_report = call_and_report

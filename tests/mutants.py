@@ -1,0 +1,109 @@
+"""Proves that tests can fail: breaks the code in one place at a time, in a copy of the tree, and runs the tests that should notice.
+
+    python tests/mutants.py [NAME ...]        needs a Python environment with pytest; the copy and its build lie below build/mutants/
+
+Prints one line a mutant, and ends with 1 if one of them was noticed by nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parents[1]
+COPY = HERE / "build" / "mutants" / "tree"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    before: str
+    after: str
+    tests: str  # What should go red, as arguments for pytest.
+
+
+ENGINE, PYTHON, E2E = "engine/run/", "python/holdfast/", "tests/e2e/"
+MUTANTS = (
+    Mutant("fork-walks-back", PYTHON + "child.py", "if os.getpid() != self.owner:\n            os._exit(0)", "pass", E2E + "test_not_a_pass.py"),
+    Mutant("no-exit-functions", PYTHON + "child.py", "    atexit._run_exitfuncs()", "    pass", E2E + "test_not_a_pass.py " + E2E + "test_deadlines.py " + E2E + "test_like_plain_pytest.py"),
+    Mutant("interrupt-leaves-protocol", PYTHON + "worker.py", "    _report_interrupts_as_failures()\n    return config", "    return config", E2E + "test_deadlines.py " + E2E + "test_interrupts.py"),
+    Mutant("capture-in-low-descriptors", PYTHON + "streams.py", "        _move_out_of_the_way(capture, file_fd)\n", "", E2E + "test_not_a_pass.py " + E2E + "test_victims.py " + E2E + "test_bad_input.py"),
+    Mutant("threads-do-not-matter", PYTHON + "forksafe.py", "return _threads() or _gpu() or _mpi()", 'return ""', E2E + "test_fork_safety.py"),
+    Mutant("deselected-unsaid", PYTHON + "worker.py", 'self.channel.send({"t": "deselected", "count": len(items)})', "pass", E2E + "test_like_plain_pytest.py"),
+    Mutant("texts-uncut", PYTHON + "relay.py", "    if len(text) <= limit:\n        return text", "    return text", "tests/unit/test_relay.py"),
+    Mutant("zygote-stays", PYTHON + "serve.py", "    if frame is None:\n        kill_descendants(os.getpid())\n        os._exit(0)", "    if frame is None:\n        import time\n        time.sleep(60)", E2E + "test_killed.py"),
+    Mutant("nobody-survives", ENGINE + "slot.cc", "  std::vector<pid_t> found;\n  if (zygote_pid_ == 0) return found;", "  std::vector<pid_t> found;\n  if (zygote_pid_ >= 0) return found;", E2E + "test_leaks.py"),
+    Mutant("no-stacks", ENGINE + "slot.cc", "      os::send_signal(current_->pidfd, kStackSignal);", "", E2E + "test_deadlines.py"),
+    Mutant("no-tree-kill", ENGINE + "slot.cc", "    os::kill_descendants(zygote_pid_, [spare](pid_t pid) { return pid == spare; });\n  }\n  // If even", "  }\n  // If even", E2E + "test_deadlines.py " + E2E + "test_leaks.py"),
+    Mutant("start-unrecorded", ENGINE + "dispatcher.cc", "if (resume_) replay();", "", E2E + "test_killed.py"),
+    Mutant("controller-gone-unnoticed", ENGINE + "dispatcher.cc", "[this](const std::string&) { abort_run(); }));", "[](const std::string&) {}));", E2E + "test_killed.py"),
+    Mutant("two-verdicts", ENGINE + "dispatcher.cc", "  if (log_) {\n    keep(log_->record({{\"event\", \"verdict\"},", "  if (log_) {\n    keep(log_->record({{\"event\", \"verdict\"}, {\"id\", id}, {\"verdict\", record.verdict}, {\"notes\", notes}}));\n    keep(log_->record({{\"event\", \"verdict\"},", E2E + "test_reports.py"),
+    Mutant("exit-is-a-pass", ENGINE + "judge.cc", "if (is_pytest_verdict(verdict) && evidence.problem.empty()) return detail;", "if (evidence.problem.empty()) return detail;", E2E + "test_not_a_pass.py"),
+)  # fmt: skip
+
+
+def prepare() -> None:
+    shutil.rmtree(COPY / "python", ignore_errors=True)
+    COPY.mkdir(parents=True, exist_ok=True)
+    files = subprocess.check_output(["git", "ls-files"], cwd=HERE, text=True).splitlines()
+    for name in files:
+        target = COPY / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (HERE / name).exists() and (not target.exists() or target.read_bytes() != (HERE / name).read_bytes()):
+            shutil.copy2(HERE / name, target)
+    place = COPY / "python" / "holdfast" / "bin"
+    place.mkdir(exist_ok=True)
+    for name in ("holdfast", "libcrashnote.so"):
+        (place / name).symlink_to(COPY.parent / "engine" / name)
+    information = COPY / "python" / "holdfast-0.dist-info"
+    information.mkdir(exist_ok=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: holdfast\nVersion: 0\n")
+    (information / "entry_points.txt").write_text("[pytest11]\nholdfast = holdfast.plugin\n")
+
+
+def build() -> None:
+    out = COPY.parent / "engine"
+    subprocess.run(["cmake", "-S", COPY, "-B", out, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "-C", out, "--quiet"], check=True)
+
+
+def run(tests: str) -> bool:
+    """True if the tests pass."""
+    env = {**os.environ, "PYTHONPATH": str(COPY / "python")}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests.split()]
+    return subprocess.run(command, cwd=COPY, env=env, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def main() -> int:
+    chosen = [m for m in MUTANTS if not sys.argv[1:] or m.name in sys.argv[1:]]
+    prepare()
+    build()
+    unnoticed = 0
+    for mutant in chosen:
+        path = COPY / mutant.file
+        text = path.read_text()
+        if text.count(mutant.before) != 1:
+            print(f"{mutant.name}: its place in {mutant.file} is not there any more", flush=True)
+            unnoticed += 1
+            continue
+        try:
+            path.write_text(text.replace(mutant.before, mutant.after))
+            if mutant.file.endswith(".cc"):
+                build()
+            passed = run(mutant.tests)
+        finally:
+            path.write_text(text)
+            if mutant.file.endswith(".cc"):
+                build()
+        unnoticed += passed
+        print(f"{mutant.name}: {'NOT NOTICED by ' + mutant.tests if passed else 'noticed'}", flush=True)
+    return 1 if unnoticed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
