@@ -44,6 +44,10 @@ std::vector<std::string> own_environment(const wire::Json& added) {
   return result;
 }
 
+// Why an attempt is followed by another; in the ledger as its cause.
+constexpr const char* kJudgedAgain = "judged again";
+constexpr const char* kRetried = "retried";
+
 double number(const wire::Json& object, const char* key, double fallback) {
   auto it = object.find(key);
   return it != object.end() && it->is_number() ? it->get<double>() : fallback;
@@ -99,6 +103,8 @@ void Dispatcher::configure(const wire::Json& frame) {
   limits_.grace = number(limits, "grace", limits_.grace);
   tell_starts_ = frame.value("tell_starts", false);
   strict_ = frame.value("strict", false);
+  flaky_fails_ = frame.value("flaky_fails", false);
+  retries_ = frame.value("retries", Retries{});
   open_records(frame);
   root_->configure(frame.value("argv", std::vector<std::string>{}), own_environment(thread_environment(options_.slots)),
                    frame.value("cwd", "/"), frame.value("zygote", wire::Json::object()));
@@ -172,6 +178,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       Test test;
       test.limit = number(item, "timeout", 0);
       test.reuse = item.value("reuse", false);
+      if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
     }
   }
@@ -379,7 +386,7 @@ std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   Test& state = tests_[test];
   ++state.attempts;
   if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall()))) return {};
-  if (state.first != nullptr) --judged_again_;
+  judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
   tell_if_it_takes_long(test, slot);
   return Order{test, ids_[test], state.limit, queue_.may_reuse(test)};
 }
@@ -410,8 +417,11 @@ void Dispatcher::on_ask(int slot) {
 void Dispatcher::on_worker_ended(const WorkerEnd& end) {
   const Evidence& evidence = end.evidence;
   for (const Survivor& survivor : evidence.survivors) {
-    note(fmt::format("the worker of slot {} left process {} behind after its {} tests; it was killed: {}", end.slot, survivor.pid,
-                     end.ran.size(), survivor.command));
+    auto later = std::upper_bound(end.began.begin(), end.began.end(), survivor.started + 0.01);
+    std::string during =
+        later == end.began.begin() ? "" : ", started by or about " + ids_[end.ran[static_cast<std::size_t>(later - end.began.begin() - 1)]];
+    note(fmt::format("the worker of slot {} left process {} behind{}; it was killed: {}", end.slot, survivor.pid, during,
+                     survivor.command));
   }
   bool good = evidence.exit && !evidence.exit->signalled && evidence.exit->code == 0;
   if (good || stopping_) return;
@@ -448,49 +458,68 @@ void Dispatcher::on_finished(Attempt attempt) {
     detail["err"] = attempt.err;
     detail["stream"] = attempt.stream;
   }
-  if (judge_again(attempt, record, detail)) {
+  record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  if (std::string cause = reason_to_repeat(attempt, record.verdict); !cause.empty()) {
+    repeat(attempt, std::move(record), std::move(detail), cause);
     wake_idle();
     return;
   }
-  if (state.first != nullptr) compare_judgements(attempt, record, notes, detail);
+  if (!state.earlier.empty()) weigh_attempts(attempt.test, record, notes, detail);
   record.notes = notes.dump();
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  if (record.reports == "[]") record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
   state.settled = true;
-  state.first.reset();
+  state.earlier.clear();
   settle(std::move(record), ids_[attempt.test], false);
   wake_idle();
 }
 
-// A failure in a used process may be the fault of a test that ran there before: a pristine process decides. True if it will.
-bool Dispatcher::judge_again(const Attempt& attempt, journal::Record& record, wire::Json& detail) {
-  if (!attempt.reused || attempt.before.empty() || stopping_) return false;
-  if (record.verdict == "passed" || record.verdict == "skipped" || record.verdict == "xfailed") return false;
-  detail["before"] = attempt.before;
-  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  if (!keep(ledger_->end_attempt(record, "judged again", loop_.clock().wall()))) return true;
-  tests_[attempt.test].first =
-      std::make_unique<FirstJudgement>(FirstJudgement{record.verdict, attempt.reports, std::move(detail)});
-  ++judged_again_;
-  queue_.put_back(attempt.test, true);
-  return true;
+// A failure in a used process may be the fault of a test that ran there before: a pristine process decides. What then still
+// fails is tried again as often as the user wants that for its verdict.
+std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::string& verdict) const {
+  if (is_good(verdict) || stopping_) return "";
+  if (attempt.reused && !attempt.before.empty()) return kJudgedAgain;
+  const Test& test = tests_[attempt.test];
+  const Retries& allowed = test.retries != nullptr ? *test.retries : retries_;
+  auto limit = allowed.find(verdict);
+  if (limit == allowed.end()) return "";
+  auto used = std::count_if(test.earlier.begin(), test.earlier.end(),
+                            [&](const Earlier& earlier) { return earlier.cause == kRetried && earlier.verdict == verdict; });
+  return used < limit->second ? kRetried : "";
 }
 
-void Dispatcher::compare_judgements(const Attempt& attempt, journal::Record& record, wire::Json& notes, wire::Json& detail) {
-  FirstJudgement& first = *tests_[attempt.test].first;
-  bool good = record.verdict == "passed" || record.verdict == "skipped" || record.verdict == "xfailed";
-  if (!good) return;  // It fails by itself: what the pristine process said counts.
-  notes.push_back("polluted");
-  if (!strict_) {
-    detail["polluted"] = {{"verdict", first.verdict}, {"before", first.detail["before"]}, {"reports", first.reports}, {"detail", first.detail}};
-    return;
+void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause) {
+  if (attempt.reused) detail["before"] = attempt.before;
+  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  if (!keep(ledger_->end_attempt(record, cause, loop_.clock().wall()))) return;
+  Test& test = tests_[attempt.test];
+  test.earlier.push_back(Earlier{record.verdict, cause, attempt.reports, std::move(detail)});
+  test.urgent = true;
+  ++judged_again_;
+  // What ran out of memory is tried with all the memory that there is.
+  queue_.put_back(attempt.test, true, record.verdict == "oom");
+}
+
+// The last attempt's verdict counts, except where the user wants that flakiness or pollution fails: then the first one's.
+void Dispatcher::weigh_attempts(std::size_t test, journal::Record& record, wire::Json& notes, wire::Json& detail) const {
+  const std::vector<Earlier>& earlier = tests_[test].earlier;
+  auto is_retry = [](const Earlier& attempt) { return attempt.cause == kRetried; };
+  bool polluted = is_good(record.verdict) && std::none_of(earlier.begin(), earlier.end(), is_retry);
+  bool flaky = std::any_of(earlier.begin(), earlier.end(),
+                           [&](const Earlier& attempt) { return is_retry(attempt) && attempt.verdict != record.verdict; });
+  if (polluted) notes.push_back("polluted");
+  if (flaky) notes.push_back("flaky");
+  if (is_good(record.verdict) && ((polluted && strict_) || (flaky && flaky_fails_))) {
+    const Earlier& blamed = polluted ? earlier.front() : *std::find_if(earlier.begin(), earlier.end(), is_retry);
+    record.attempt_verdict = record.verdict;
+    record.verdict = blamed.verdict;
+    record.reports = blamed.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+    detail = blamed.detail;
   }
-  record.attempt_verdict = record.verdict;
-  record.verdict = first.verdict;
-  record.reports = first.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  detail = first.detail;
+  for (const Earlier& attempt : earlier) {
+    detail["earlier"].push_back(
+        {{"verdict", attempt.verdict}, {"cause", attempt.cause}, {"reports", attempt.reports}, {"detail", attempt.detail}});
+  }
 }
 
 // The verdict is in the ledger; now the log and the controller hear of it.
@@ -523,7 +552,6 @@ void Dispatcher::on_abandoned(std::size_t test, int slot) {
   keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
   if (!stopping_) {
     --tests_[test].attempts;
-    if (tests_[test].first != nullptr) ++judged_again_;
     queue_.put_back(test);
   }
   loop_.call_after({}, [this, slot] { give_work(slot); });

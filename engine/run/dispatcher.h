@@ -47,9 +47,12 @@ class Dispatcher {
   void on_terminated() { abort_run(); }
 
  private:
-  /// What a used process said of a test, until a pristine one has judged it again.
-  struct FirstJudgement {
+  /// How often a test is tried again, by the verdict of the attempt.
+  using Retries = std::map<std::string, int>;
+  /// An attempt that was not the last one.
+  struct Earlier {
     std::string verdict;
+    std::string cause;  ///< Why there was another: kJudgedAgain or kRetried.
     wire::Json reports;
     wire::Json detail;
   };
@@ -58,7 +61,9 @@ class Dispatcher {
     int attempts = 0;
     bool settled = false;
     bool reuse = false;
-    std::unique_ptr<FirstJudgement> first;
+    bool urgent = false;  ///< It waits for its second judgement.
+    std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
+    std::vector<Earlier> earlier;
   };
 
   void on_control_frame(const wire::Json& frame);
@@ -80,8 +85,9 @@ class Dispatcher {
   void on_ask(int slot);
   void on_worker_ended(const WorkerEnd& end);
   void on_finished(Attempt attempt);
-  bool judge_again(const Attempt& attempt, journal::Record& record, wire::Json& detail);
-  void compare_judgements(const Attempt& attempt, journal::Record& record, wire::Json& notes, wire::Json& detail);
+  [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
+  void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
+  void weigh_attempts(std::size_t test, journal::Record& record, wire::Json& notes, wire::Json& detail) const;
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
                     const std::string& out, const std::string& err);
   void on_abandoned(std::size_t test, int slot);
@@ -126,7 +132,9 @@ class Dispatcher {
   bool told_end_ = false;
   bool resume_ = false;
   bool tell_starts_ = false;
-  bool strict_ = false;  ///< A polluted test fails.
+  bool strict_ = false;       ///< A polluted test fails,
+  bool flaky_fails_ = false;  ///< and so does a flaky one.
+  Retries retries_;
   int judged_again_ = 0;  ///< Tests that wait for a pristine process.
   bool ending_ = false;
 };

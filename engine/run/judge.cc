@@ -20,6 +20,10 @@ bool is_pytest_verdict(const std::string& verdict) {
   return std::any_of(kNames.begin(), kNames.end(), [&](const char* name) { return verdict == name; });
 }
 
+bool is_good(const std::string& verdict) {
+  return verdict == "passed" || verdict == "skipped" || verdict == "xfailed" || verdict == "xpassed";
+}
+
 std::string judge(const Evidence& evidence) {
   if (evidence.timed_out) return "timeout";
   if (!evidence.problem.empty()) return "error";

@@ -22,6 +22,7 @@ Exit exit_of_wait_status(int status);
 struct Survivor {
   int pid = 0;
   std::string command;
+  double started = 0;  ///< Seconds of CLOCK_MONOTONIC, in hundredths; 0 where nobody asked.
 };
 
 /// All evidence about one attempt.
@@ -41,6 +42,9 @@ struct Evidence {
 
 /// True for the verdicts that come from pytest's own reports.
 bool is_pytest_verdict(const std::string& verdict);
+
+/// True for verdicts with which a run succeeds. (xpassed without strict is pytest's good word, too.)
+bool is_good(const std::string& verdict);
 
 std::string judge(const Evidence& evidence);
 std::vector<std::string> notes_of(const Evidence& evidence);

@@ -18,8 +18,6 @@ constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
 constexpr double kSurvivorGrace = 0.1;
 constexpr int kMaxFailedStarts = 3;
 
-bool is_good(const std::string& verdict) { return verdict == "passed" || verdict == "skipped" || verdict == "xfailed"; }
-
 }  // namespace
 
 Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgroup cgroup)
@@ -247,6 +245,7 @@ void Slot::on_done_in_worker() {
   attempt_.evidence.lives_on = true;
   if (!is_good(attempt_.evidence.pytest_verdict)) attempt_.before = current_->ran;
   current_->ran.push_back(attempt_.test);
+  current_->began.push_back(begun_);
   std::optional<Order> next = std::exchange(announced_, std::nullopt);
   Attempt ended = take_attempt();
   if (next) {
@@ -275,6 +274,7 @@ void Slot::on_worker_gone(int status) {
   WorkerEnd end;
   end.slot = id_;
   end.ran = std::move(worker_->ran);
+  end.began = std::move(worker_->began);
   end.evidence.exit = exit_of_wait_status(status);
   end.evidence.slate = files_.slate();
   end.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
@@ -295,7 +295,7 @@ void Slot::settle_worker(os::Time give_up) {
     after(0.01, [this, give_up] { settle_worker(give_up); });
     return;
   }
-  for (pid_t pid : left) ended_worker_->evidence.survivors.push_back({pid, os::command_line(pid)});
+  for (pid_t pid : left) ended_worker_->evidence.survivors.push_back({pid, os::command_line(pid), os::start_time(pid)});
   if (!left.empty()) os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
   loop_.cancel(timer_);
   retiring_ = false;

@@ -54,6 +54,7 @@ struct Attempt {
 struct WorkerEnd {
   int slot = 0;
   std::vector<std::size_t> ran;
+  std::vector<double> began;  ///< When each of them did, seconds of CLOCK_MONOTONIC.
   Evidence evidence;
   std::string stacks, out, err;
 };
@@ -109,7 +110,8 @@ class Slot {
     pid_t pid = 0;
     os::Fd pidfd;
     std::unique_ptr<wire::Channel> channel;
-    std::vector<std::size_t> ran;  ///< The tests that have run in it.
+    std::vector<std::size_t> ran;  ///< The tests that have run in it,
+    std::vector<double> began;     ///< and when they began.
   };
   enum class Ladder { None, Stacks, Interrupted, Terminated, Killed };
 

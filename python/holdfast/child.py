@@ -16,12 +16,16 @@ from typing import Any, NoReturn, Optional
 import pytest
 
 from holdfast import crash, streams, wire
+from holdfast.compat import forked
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
 
 
 def enter_slot(config: pytest.Config, slot: int, base: Optional[str]) -> None:
     """What belongs to the slot and not to the test: its directory below `base`, the run's temporary directory."""
+    # Failures are counted by the controller, which also knows those of the other slots, and what a second judgement has made of them.
+    config.option.maxfail = 0
+    forked.stand_aside(config)
     factory = getattr(config, "_tmp_path_factory", None)
     if base and factory is not None:
         own = Path(base) / f"popen-gw{slot}"
@@ -105,8 +109,6 @@ class TestRunner:
         self._outcomes.clear()
         self._keywords_sent = False
         self._escaped = False
-        self.session.shouldstop = False
-        self.session.shouldfail = False
 
     def _leave_if_not_owner(self) -> None:
         """A child that the test forked, and that walked back out of the test into the runner, ends here, unheard."""

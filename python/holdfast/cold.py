@@ -71,7 +71,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     crash.arm(files["stacks"], slate)
     crash.own()
     test_id = str(order["id"])
-    reuse = bool(order.get("reuse"))
+    first, reuse = order, bool(order.get("reuse"))
     # The user's own command line, so that rootdir, ini file and conftests are found as ever; then only this test's file.
     pytest_config = prepare_config(config["args"], None, info)
     if not reuse:
@@ -95,7 +95,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
             pytest_config.pluginmanager.register(runner, "holdfast-runner")
             if reuse:
                 items = session.items
-                Worker(runner, lambda going: items[int(going["test"])]).run(order)
+                Worker(runner, lambda going: items[int(going["test"])]).run(first)
             for item in session.items:
                 if item.nodeid == test_id:
                     runner.run_item(item, test_id)

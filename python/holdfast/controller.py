@@ -15,10 +15,11 @@ import pytest
 
 from holdfast import __version__, options, wire
 from holdfast.launch import Engine
-from holdfast.present import SHOWN, Gateway, Item, WorkerNode, leaks_of, module_report, present
+from holdfast.present import SHOWN, Gateway, Item, WorkerNode, module_report, present
 from holdfast.procs import children_of, descendants_of
 from holdfast.progress import Progress
 from holdfast.relay import publish_warning
+from holdfast.summary import Summary
 
 EXIT_INCOMPLETE = 12
 EXIT_INFRASTRUCTURE = 11
@@ -43,8 +44,7 @@ class Controller:
         self.slots = engine.info.slots
         self.items: list[Item] = []
         self.settled: set[int] = set()
-        self.verdicts: dict[str, int] = {}
-        self.noted: list[tuple[str, list[str], list[str]]] = []
+        self.summary = Summary()
         self.ready: wire.Frame = {}
         self.stopped = False
         self.without_verdict = 0
@@ -135,6 +135,8 @@ class Controller:
                 "cwd": str(params.dir),
                 "tell_starts": True,
                 "strict": self.settings.strict,
+                "retries": self.settings.retries,
+                "flaky_fails": self.settings.flaky_fails,
                 "zygote": zygote,
             }
         )
@@ -142,7 +144,8 @@ class Controller:
     # ---- what pytest asks
 
     def pytest_report_header(self) -> list[str]:
-        lines = [f"holdfast {__version__}: {self.slots} slot(s), a process per test, ledger {self._short(self.settings.journal)}"]
+        per = {"test": "a process per test", "worker": "a worker per slot"}[self.settings.isolation]
+        lines = [f"holdfast {__version__}: {self.slots} slot(s), {per}, ledger {self._short(self.settings.journal)}"]
         return lines + [f"holdfast: {note}" for note in self.settings.notes]
 
     def _short(self, path: Path) -> str:
@@ -352,16 +355,13 @@ class Controller:
     def _show_result(self, result: wire.Frame) -> None:
         if result["test"] is not None:
             self.settled.add(int(result["test"]))
-        verdict = result["verdict"]
-        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
-        if result["notes"]:
-            self.noted.append((result["id"], result["notes"], leaks_of(result)))
+        self.summary.add(result, self.items)
         self.progress.ended(result["test"])
         if result["test"] is None:
             self.config.hook.pytest_collectreport(report=module_report(result))
             return
         item = self.items[result["test"]]
-        presented = present(self.config, item, result)
+        presented = present(self.config, item, result, self.items)
         for text in presented.internal_errors:
             self._write_line(f"holdfast: internal error of a plugin in {item.nodeid}:\n{text}")
         for warning in presented.warnings:
@@ -402,18 +402,7 @@ class Controller:
         return category, letter, (word, {"red": True})
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        special = {name: count for name, count in self.verdicts.items() if name in SHOWN and name != "error"}
-        if not special and not self.noted and not self.without_verdict:
-            return
-        terminalreporter.section("holdfast")
-        for name, count in sorted(special.items()):
-            terminalreporter.write_line(f"{name}: {count}")
-        for nodeid, notes, leaks in self.noted:
-            terminalreporter.write_line(f"{', '.join(notes)}: {nodeid}")
-            for leak in leaks[:5]:
-                terminalreporter.write_line(f"    {leak}")
-            if len(leaks) > 5:
-                terminalreporter.write_line(f"    and {len(leaks) - 5} more")
+        self.summary.write(terminalreporter)
         if self.without_verdict:
             journal = self._short(self.settings.journal)
             terminalreporter.write_line(

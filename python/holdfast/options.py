@@ -15,6 +15,8 @@ DEFAULT_GRACE = 5.0
 PHASES = ("collect", "setup", "call", "teardown", "exit")
 MAX_SLOTS = 4096
 ISOLATIONS = ("test", "worker")
+RETRY_CAUSES = ("crashed", "timeout", "oom", "exited", "failed", "error")
+MAX_RETRIES = 100
 
 
 def slots(text: str) -> str:
@@ -54,6 +56,30 @@ def deadlines(text: str) -> dict[str, float]:
     return found
 
 
+def retries(text: str) -> dict[str, int]:
+    """`crashed:1,oom:2` -> {"crashed": 1, "oom": 2}."""
+    found: dict[str, int] = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        cause, colon, value = part.partition(":")
+        if cause not in RETRY_CAUSES or not colon:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not CAUSE:TIMES with a cause out of {', '.join(RETRY_CAUSES)} (for example crashed:1,failed:0)"
+            )
+        if not value.isdecimal() or int(value) > MAX_RETRIES:
+            raise argparse.ArgumentTypeError(f"{value!r} is not a number of times; give 0 to {MAX_RETRIES}")
+        found[cause] = int(value)
+    return found
+
+
+def one_of(*values: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in values:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(values)}")
+        return text
+
+    return parse
+
+
 def isolation(text: str) -> str:
     if text not in ISOLATIONS:
         raise argparse.ArgumentTypeError(
@@ -81,6 +107,16 @@ OPTIONS = (
     _Option("--hf-timeout", seconds, None, "limit for one test, setup and call together (default 600; 0: none)", "SECONDS"),
     _Option("--hf-deadlines", deadlines, {}, "limits of single phases: collect, setup, call, teardown, exit", "PHASE:S,..."),
     _Option("--hf-grace", seconds, DEFAULT_GRACE, "after SIGINT, time for teardown before SIGTERM and SIGKILL (5)", "SECONDS"),
+    _Option(
+        "--hf-retry",
+        retries,
+        {},
+        "tries again what ended so, in a fresh process (crashed, timeout, oom, exited, failed, error)",
+        "CAUSE:N,...",
+    ),
+    _Option(
+        "--hf-flaky", one_of("pass", "fail"), "pass", "what becomes of a test that passed only when it was tried again", "pass|fail"
+    ),
     _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
 )
@@ -134,6 +170,8 @@ class Settings:
     slots: str
     isolation: str
     strict: bool
+    retries: dict[str, int]
+    flaky_fails: bool
     timeout: float
     phases: dict[str, float]
     grace: float
@@ -173,6 +211,8 @@ def settings_of(config: pytest.Config) -> Settings:
         slots=values["hf_slots"],
         isolation=values["hf_isolate"],
         strict=is_strict(config),
+        retries=values["hf_retry"],
+        flaky_fails=values["hf_flaky"] == "fail",
         timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
         phases=values["hf_deadlines"],
         grace=values["hf_grace"],

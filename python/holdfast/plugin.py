@@ -55,8 +55,9 @@ def _count(slots: str) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "forked: this test runs in a process of its own (holdfast, pytest-forked)")
     config.addinivalue_line("markers", "timeout(seconds): limit for this test, setup and call together (holdfast)")
-    config.addinivalue_line("markers", "holdfast(timeout=SECONDS): how holdfast runs this test")
+    config.addinivalue_line("markers", "holdfast(timeout=, isolate=, retry=): how holdfast runs this test (docs/marks.md)")
     engine = config.stash.get(_ENGINE, None)
     if engine is not None and not hasattr(config, "workerinput"):
         from holdfast.controller import Controller

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -11,6 +12,8 @@ import pytest
 from holdfast.relay import report_from
 from holdfast.wire import Frame
 
+# How many of the tests that ran before are named in a report; all are in the ledger.
+_COMPANY = 10
 PYTEST_VERDICTS = frozenset(("passed", "failed", "error", "skipped", "xfailed", "xpassed"))
 # Letter and word on the terminal.
 SHOWN = {
@@ -54,7 +57,8 @@ class Presented:
     internal_errors: list[str] = field(default_factory=list)
 
 
-def present(config: pytest.Config, item: Item, result: Frame) -> Presented:
+def present(config: pytest.Config, item: Item, result: Frame, items: Sequence[Item] = ()) -> Presented:
+    """`items`: all of the run, to name those that ran before this one in its process."""
     presented = Presented()
     keywords: list[str] = []
     for raw in result["reports"]:
@@ -71,7 +75,7 @@ def present(config: pytest.Config, item: Item, result: Frame) -> Presented:
             presented.reports.append(_short_report(item, raw, keywords))
     if _needs_own_report(result):
         presented.reports = _with_own_report(item, result, presented.reports)
-    _add_notes(result, presented.reports)
+    _add_notes(result, presented.reports, [earlier_attempt(earlier, items) for earlier in result["detail"].get("earlier", [])])
     return presented
 
 
@@ -213,7 +217,7 @@ def _sections(detail: Frame, when: str) -> list[tuple[str, str]]:
     return [(title, str(detail[key])) for key, title in named if detail.get(key)]
 
 
-def _add_notes(result: Frame, reports: list[Any]) -> None:
+def _add_notes(result: Frame, reports: list[Any], earlier: list[str]) -> None:
     """Verdict and notes where plugins find them: user properties (JUnit) and a section on the last report."""
     if not reports:
         return
@@ -225,10 +229,38 @@ def _add_notes(result: Frame, reports: list[Any]) -> None:
         properties.append(("holdfast_notes", ",".join(result["notes"])))
     if result["attempts"] > 1:
         properties.append(("holdfast_attempts", str(result["attempts"])))
+    properties += [(f"holdfast_attempt_{number}", text) for number, text in enumerate(earlier, 1)]
+    last.sections = [*last.sections, *((f"Holdfast: attempt {number}", text) for number, text in enumerate(earlier, 1))]
     last.user_properties = [*last.user_properties, *properties]
     leaked = leaks_of(result)
     if leaked:
         last.sections = [*last.sections, ("Holdfast: left behind and killed", "\n".join(leaked))]
+
+
+def earlier_attempt(earlier: Frame, items: Sequence[Item]) -> str:
+    """A line or a few: how an attempt that was not the last one ended, in what company, and what it said."""
+    detail = earlier["detail"]
+    ran_before = detail.get("before") or []
+    why = "" if earlier["cause"] != "judged again" else f" after {len(ran_before)} other test(s) in the same process"
+    said = headline_of(earlier["verdict"], detail) if earlier["verdict"] not in PYTEST_VERDICTS else _said(earlier["reports"])
+    lines = [f"{earlier['verdict']}{why}: {said}" if said else f"{earlier['verdict']}{why}"]
+    if ran_before:
+        names = [items[index].nodeid for index in ran_before[-_COMPANY:] if index < len(items)]
+        more = f"{len(ran_before) - len(names)} more, then " if len(ran_before) > len(names) else ""
+        lines.append(f"before it: {more}{', '.join(names)}")
+    return "\n".join(lines)
+
+
+def _said(reports: list[Frame]) -> str:
+    """The message of the first failure among serialised reports."""
+    for report in reports:
+        longrepr = report.get("data", {}).get("longrepr") if report.get("data", {}).get("outcome") == "failed" else None
+        if isinstance(longrepr, dict):
+            crash = longrepr.get("reprcrash") or {}
+            return str(crash.get("message", "")).split("\n")[0]
+        if longrepr:
+            return str(longrepr).strip().split("\n")[-1]
+    return ""
 
 
 def leaks_of(result: Frame) -> list[str]:

@@ -1,0 +1,11 @@
+"""pytest-forked: `@pytest.mark.forked` and `--forked` mean a process of its own, which is what Holdfast gives such a test anyway."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def stand_aside(config: pytest.Config) -> None:
+    """In a process that runs tests: pytest-forked, where installed, must not fork once more (its child would report to nobody)."""
+    if config.pluginmanager.has_plugin("pytest_forked"):
+        config.pluginmanager.unregister(name="pytest_forked")

@@ -1,0 +1,50 @@
+"""The closing section of the terminal: verdicts that pytest does not know, and every note with what it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.present import SHOWN, Item, earlier_attempt, leaks_of
+from holdfast.wire import Frame
+
+# Lines about one test, and tests of one note; the rest is counted.
+_LINES = 5
+_TESTS = 50
+
+
+class Summary:
+    def __init__(self) -> None:
+        self._verdicts: dict[str, int] = {}
+        self._noted: dict[str, list[tuple[str, list[str]]]] = {}
+
+    def add(self, result: Frame, items: Sequence[Item]) -> None:
+        verdict = result["verdict"]
+        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
+        for note in result["notes"]:
+            self._noted.setdefault(note, []).append((result["id"], _about(note, result, items)))
+
+    def write(self, reporter: Any) -> None:
+        special = {name: count for name, count in self._verdicts.items() if name in SHOWN and name != "error"}
+        if not special and not self._noted:
+            return
+        reporter.section("holdfast")
+        for name, count in sorted(special.items()):
+            reporter.write_line(f"{name}: {count}")
+        for note, tests in sorted(self._noted.items()):
+            for nodeid, lines in tests[:_TESTS]:
+                reporter.write_line(f"{note}: {nodeid}")
+                for line in lines[:_LINES]:
+                    reporter.write_line(f"    {line}")
+                if len(lines) > _LINES:
+                    reporter.write_line(f"    and {len(lines) - _LINES} more")
+            if len(tests) > _TESTS:
+                reporter.write_line(f"{note}: and {len(tests) - _TESTS} more test(s)")
+
+
+def _about(note: str, result: Frame, items: Sequence[Item]) -> list[str]:
+    if note == "leaked":
+        return leaks_of(result)
+    if note in ("polluted", "flaky"):
+        return [line for earlier in result["detail"].get("earlier", []) for line in earlier_attempt(earlier, items).split("\n")]
+    return []
