@@ -10,6 +10,7 @@
 
 #include "base/version.h"
 #include "inventory/cpus.h"
+#include "inventory/memory.h"
 #include "run/dispatcher.h"
 
 namespace {
@@ -69,10 +70,16 @@ int main(int argc, char** argv) {
   engine->add_option("--zygote-pid", options.zygote_pid, "its process id");
   engine->add_option("--slots", slots, "number of tests at a time, or auto");
   CLI::App* cpus = app.add_subcommand("cpus", "print how many CPUs this process may use (what --hf-slots=auto takes)");
+  CLI::App* memory = app.add_subcommand("memory", "print how many bytes tests may use together, and how many are available now");
   CLI11_PARSE(app, argc, argv);
 
   if (cpus->parsed()) {
     std::printf("%d\n", holdfast::inventory::usable_cpus());
+    return 0;
+  }
+  if (memory->parsed()) {
+    holdfast::inventory::Memory found = holdfast::inventory::memory();
+    std::printf("%llu %llu\n", static_cast<unsigned long long>(found.limit), static_cast<unsigned long long>(found.available));
     return 0;
   }
   return run_engine(options, slots);

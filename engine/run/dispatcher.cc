@@ -20,6 +20,9 @@ namespace {
 // A controller that reads slowly (a terminal, a pipe) must not make the engine hold all that tests print.
 constexpr std::size_t kMaxQueued = std::size_t{16} << 20U;
 
+// Seconds for which a reading of /proc/meminfo is good enough.
+constexpr double kMemoryInterval = 0.1;
+
 // Seconds after which a running test is worth a line.
 constexpr double kTellAfter = 0.5;
 
@@ -105,6 +108,8 @@ void Dispatcher::configure(const wire::Json& frame) {
   strict_ = frame.value("strict", false);
   flaky_fails_ = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
+  dealing_.dist = frame.value("dist", "dynamic");
+  memory_ = inventory::memory();
   open_records(frame);
   root_->configure(frame.value("argv", std::vector<std::string>{}), own_environment(thread_environment(options_.slots)),
                    frame.value("cwd", "/"), frame.value("zygote", wire::Json::object()));
@@ -128,6 +133,11 @@ void Dispatcher::open_records(const wire::Json& frame) {
   for (const char* key : {"rootdir", "args"}) keep(ledger_->set_value(key, frame.value(key, "")));
   keep(ledger_->set_value("engine", kVersion));
   keep(ledger_->add_event(resume_ ? "resumed" : "started", "", loop_.clock().wall()));
+  std::string notice;
+  history_ = journal::History::open(frame.value("history", ""), notice);
+  known_ = history_->load(notice);
+  if (!notice.empty()) note(notice);
+  began_ = loop_.clock().wall();
   auto log = report::EventLog::open(frame.value("log", ""));
   if (!log) {
     fail_run("usage", log.error().message());
@@ -177,7 +187,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       ids_.push_back(item.value("id", ""));
       Test test;
       test.limit = number(item, "timeout", 0);
-      test.reuse = item.value("reuse", false);
+      wishes_.add(ids_.back(), item);
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
     }
@@ -190,6 +200,7 @@ void Dispatcher::on_collection_restarted() {
   if (collected_) return;  // A root that replaces one which died after collection; see on_ready.
   ids_.clear();
   tests_.clear();
+  wishes_.clear();
   tell({{"t", "restart"}});
 }
 
@@ -205,6 +216,7 @@ void Dispatcher::on_ready(const wire::Json& frame) {
   }
   collected_ = true;
   forkable_ = frame.value("forkable", true);
+  dealing_.keep_order = frame.value("keep_order", false);
   cold_reason_ = frame.value("reason", "");
   tell(frame);
 }
@@ -219,11 +231,18 @@ void Dispatcher::run_tests() {
     check_end();
     return;
   }
-  queue_.reset(problem());
+  wishes_.learn(known_, memory_.limit);
+  known_.clear();
+  dealing_.slots = options_.slots;
+  dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
+  queue_.reset(wishes_.problem(dealing_));
   if (resume_) replay();
   settle_fatal_modules();
+  refuse_impossible();
+  wishes_.clear();  // The scheduler knows them now.
   if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
   start_slots();
+  if (tell_starts_) tell_remaining();
   check_end();
 }
 
@@ -320,28 +339,39 @@ SlotHost Dispatcher::slot_host() {
   return host;
 }
 
-// Tests in processes of their own are dealt one by one; those for workers by file, so that a worker sets up each scope once.
-plan::Problem Dispatcher::problem() const {
-  plan::Problem problem;
-  problem.slots = options_.slots;
-  problem.capacity.cores = std::max(inventory::usable_cpus(), options_.slots);
-  problem.tasks.resize(ids_.size());
-  std::map<std::string_view, std::uint32_t> files;
-  for (std::size_t i = 0; i < ids_.size(); ++i) {
-    plan::Task& task = problem.tasks[i];
-    task.reuse = tests_[i].reuse;
-    auto next = static_cast<std::uint32_t>(problem.splittable.size());
-    if (!task.reuse) {
-      task.chunk = next;
-      problem.splittable.push_back(false);
-      continue;
-    }
-    std::string_view id = ids_[i];
-    auto [file, is_new] = files.emplace(id.substr(0, id.find("::")), next);
-    task.chunk = file->second;
-    if (is_new) problem.splittable.push_back(true);
+// A test that no machine like this one can ever run is told so now, instead of waiting for ever.
+void Dispatcher::refuse_impossible() {
+  for (std::size_t i = 0; i < tests_.size(); ++i) {
+    std::string reason = plan::why_impossible(wishes_.demand_of(i), dealing_.capacity);
+    if (tests_[i].settled || reason.empty()) continue;
+    double now = loop_.clock().wall();
+    journal::Record record;
+    record.test = static_cast<std::int64_t>(i);
+    record.verdict = "error";
+    record.detail = wire::Json{{"problem", "this test can never run here: " + reason}, {"phase", "setup"}}.dump();
+    if (!keep(ledger_->start_attempt(record.test, 1, 0, now)) || !keep(ledger_->finish_attempt(record, now))) return;
+    tests_[i].settled = true;
+    queue_.settle(i);
+    settle(std::move(record), ids_[i], false);
   }
-  return problem;
+}
+
+// Beside all bookings: while memory is short nothing more is begun, as long as something runs that may give some back.
+bool Dispatcher::must_wait_for_memory() {
+  if (loop_.clock().now() - memory_read_ > os::seconds(kMemoryInterval)) {
+    memory_read_ = loop_.clock().now();
+    memory_ = inventory::memory();
+  }
+  return inventory::is_short(memory_) && std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return s->busy(); });
+}
+
+// Every second: how long what has not begun will take, by what the history knows.
+void Dispatcher::tell_remaining() {
+  if (told_end_ || ending_) return;
+  if (queue_.remaining() > 0) {
+    tell({{"t", "progress"}, {"remaining", queue_.remaining() / std::max(1, options_.slots)}});
+  }
+  loop_.call_after(os::seconds(1), [this] { tell_remaining(); });
 }
 
 Slot* Dispatcher::find(int slot) {
@@ -355,6 +385,7 @@ void Dispatcher::give_work(int slot) {
     check_end();
     return;
   }
+  if (!stopping_ && !queue_.empty() && must_wait_for_memory()) return;
   std::optional<std::size_t> test;
   auto reserved = reserved_.find(slot);
   if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_put_back(slot);
@@ -406,7 +437,7 @@ void Dispatcher::on_ask(int slot) {
   Slot* asking = find(slot);
   if (asking == nullptr) return;
   std::optional<std::size_t> test;
-  if (!stopping_) test = queue_.take(slot, true);
+  if (!stopping_ && !must_wait_for_memory()) test = queue_.take(slot, true);
   std::optional<Order> order = test ? begin_attempt(*test, slot) : std::nullopt;
   // A test that waits for its second judgement goes first, in its own process; the worker and its fixtures wait meanwhile.
   bool go = judged_again_ == 0;
@@ -470,6 +501,7 @@ void Dispatcher::on_finished(Attempt attempt) {
   if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
   state.settled = true;
   state.earlier.clear();
+  results_.push_back({ids_[attempt.test], record.verdict, record.notes, record.duration, attempt.memory});
   settle(std::move(record), ids_[attempt.test], false);
   wake_idle();
 }
@@ -620,6 +652,15 @@ void Dispatcher::finish(int exit_status) {
   for (const auto& slot : slots_) slot->shut_down();
   // A second more than what one teardown may take: its hooks are the user's code too.
   root_->finish(exit_status, limits_.grace + 5);
+  remember();  // While the zygote ends.
+}
+
+void Dispatcher::remember() {
+  if (!history_) return;
+  std::string notice;
+  history_->add(journal::PastRun{began_, loop_.clock().wall() - began_, options_.slots}, results_, notice);
+  if (!notice.empty()) note(notice);
+  results_.clear();
 }
 
 void Dispatcher::abort_run() {

@@ -11,8 +11,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "inventory/memory.h"
+#include "journal/history.h"
 #include "journal/ledger.h"
 #include "os/cgroup.h"
 #include "os/loop.h"
@@ -21,6 +24,7 @@
 #include "run/limits.h"
 #include "run/root.h"
 #include "run/slot.h"
+#include "run/wishes.h"
 #include "wire/channel.h"
 
 namespace holdfast::run {
@@ -60,7 +64,6 @@ class Dispatcher {
     double limit = 0;
     int attempts = 0;
     bool settled = false;
-    bool reuse = false;
     bool urgent = false;  ///< It waits for its second judgement.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
@@ -76,7 +79,10 @@ class Dispatcher {
   void replay();
   void settle_fatal_modules();
   void start_slots();
-  [[nodiscard]] plan::Problem problem() const;
+  void refuse_impossible();
+  bool must_wait_for_memory();
+  void tell_remaining();
+  void remember();
   Slot* find(int slot);
   void give_work(int slot);
   void wake_idle();
@@ -135,6 +141,14 @@ class Dispatcher {
   bool strict_ = false;       ///< A polluted test fails,
   bool flaky_fails_ = false;  ///< and so does a flaky one.
   Retries retries_;
+  Wishes wishes_;
+  Dealing dealing_;
+  std::optional<journal::History> history_;
+  std::unordered_map<std::string, journal::Known> known_;  ///< From the history, until the tests are collected.
+  std::vector<journal::PastResult> results_;
+  double began_ = 0;  ///< Seconds since 1970.
+  inventory::Memory memory_;
+  os::Time memory_read_{};
   int judged_again_ = 0;  ///< Tests that wait for a pristine process.
   bool ending_ = false;
 };

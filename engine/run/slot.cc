@@ -69,15 +69,16 @@ void Slot::ask_for_zygote() {
 void Slot::on_zygote_frame(const wire::Json& frame) {
   const std::string type = frame.value("t", "");
   if (type == "hello") {
-    on_zygote_hello(frame.value("pid", 0));
+    on_zygote_hello(frame.value("pid", 0), frame.value("resident", std::uint64_t{0}));
   } else if (type == "forked") {
     on_forked(frame.value("pid", 0));
   } else if (type == "exited") {
-    on_exited(frame.value("pid", 0), frame.value("status", 0));
+    on_exited(frame.value("pid", 0), frame.value("status", 0), frame.value("maxrss", std::uint64_t{0}) << 10U);
   }
 }
 
-void Slot::on_zygote_hello(pid_t pid) {
+void Slot::on_zygote_hello(pid_t pid, std::uint64_t resident) {
+  zygote_resident_ = resident;
   Result<os::Fd> pidfd = os::open_pidfd(pid);
   if (!pidfd) {
     on_zygote_gone();
@@ -303,7 +304,7 @@ void Slot::settle_worker(os::Time give_up) {
   if (!shut_ && zygote_pid_ > 0) host_.on_idle(id_);
 }
 
-void Slot::on_exited(pid_t pid, int status) {
+void Slot::on_exited(pid_t pid, int status, std::uint64_t peak) {
   if (next_ != nullptr && next_->pid == pid) {
     next_.reset();
     return;
@@ -317,6 +318,7 @@ void Slot::on_exited(pid_t pid, int status) {
   loop_.cancel(timer_);
   current_->channel->drain();
   attempt_.evidence.exit = exit_of_wait_status(status);
+  if (!attempt_.reused && zygote_resident_ > 0) attempt_.memory = peak - std::min(peak, zygote_resident_);
   // Every exit closes the socket a moment before its status is known; only one that was closed long before says something.
   attempt_.evidence.hung_up = hung_up_at_ > 0 && monotonic() - hung_up_at_ > 0.05;
   look_for_survivors(loop_.clock().now() + os::seconds(kSurvivorGrace));

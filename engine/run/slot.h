@@ -40,7 +40,8 @@ struct Attempt {
   int slot = 0;
   bool reused = false;              ///< It ran in a worker,
   std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
-  double duration = 0;  ///< Seconds.
+  double duration = 0;       ///< Seconds.
+  std::uint64_t memory = 0;  ///< Bytes that its process grew by at most; 0 for one that ran in a worker.
   Evidence evidence;
   wire::Json reports = wire::Json::array();
   wire::Json done = wire::Json::object();  ///< The process's last frame.
@@ -117,12 +118,12 @@ class Slot {
 
   void ask_for_zygote();
   void on_zygote_frame(const wire::Json& frame);
-  void on_zygote_hello(pid_t pid);
+  void on_zygote_hello(pid_t pid, std::uint64_t resident);
   void on_zygote_gone();
   void drop_zygote();
   void fork_process();
   void on_forked(pid_t pid);
-  void on_exited(pid_t pid, int status);
+  void on_exited(pid_t pid, int status, std::uint64_t peak);
   Status listen_to(Process& process);
   void start_attempt(const Order& order);
   void on_test_frame(const Process* process, wire::Json frame);
@@ -158,6 +159,7 @@ class Slot {
   std::unique_ptr<wire::Channel> zygote_;
   os::Fd zygote_pidfd_;
   pid_t zygote_pid_ = 0;
+  std::uint64_t zygote_resident_ = 0;  ///< Bytes; what a fork starts with.
   int failed_starts_ = 0;
   bool shut_ = false;
 

@@ -127,6 +127,8 @@ class Controller:
                 "t": "configure",
                 "limits": self.settings.limits(),
                 "journal": str(self.settings.journal),
+                "history": str(self.settings.history or ""),
+                "dist": self.settings.dist,
                 "resume": self.settings.resume,
                 "log": str(self.settings.log or ""),
                 "rootdir": str(self.config.rootpath),
@@ -185,6 +187,8 @@ class Controller:
                 self._raise_error(frame)
             elif frame["t"] == "output":
                 self._show_output(frame)
+            elif frame["t"] == "note":
+                self._write_line(f"holdfast: {frame['text']}")
             else:
                 collected.take(frame)
         self.items = collected.items
@@ -233,6 +237,9 @@ class Controller:
         if kind == "begun":
             index = int(frame["test"])
             self.progress.begun(index, self.items[index].nodeid, float(frame["since"]))
+            return
+        if kind == "progress":
+            self.progress.remaining = float(frame["remaining"])
             return
         self.progress.clear()
         if kind == "result":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import Any, Optional
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, retries
 from holdfast.wire import Frame
 
-KEYWORDS = ("timeout", "isolate", "retry")
+KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial")
 
 
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
@@ -24,7 +25,66 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
         wishes["timeout"] = timeout
     if given.get("retry") is not None:
         wishes["retries"] = _retries(item, given["retry"])
+    demand = _demand(item, given)
+    if demand:
+        wishes["demand"] = demand
+    group = group_of(item)
+    if group:
+        wishes["group"] = group
     return wishes
+
+
+def group_of(item: pytest.Item) -> str:
+    """pytest-xdist's `@pytest.mark.xdist_group("name")` or `xdist_group(name="name")`."""
+    mark = item.get_closest_marker("xdist_group")
+    if mark is None:
+        return ""
+    return str(mark.args[0] if mark.args else mark.kwargs.get("name", "default"))
+
+
+def _demand(item: pytest.Item, given: dict[str, Any]) -> Frame:
+    """What the test needs while it runs, in the words of plan::Demand."""
+    demand: Frame = {}
+    cores = given.get("cores")
+    if cores is not None:
+        if isinstance(cores, bool) or not isinstance(cores, int) or cores < 1:
+            raise _wrong(item, f"has cores={cores!r}", "a whole number of at least 1")
+        demand["cores"] = cores
+    if given.get("memory") is not None:
+        demand["memory"] = _bytes(item, given["memory"])
+    serial = given.get("serial")
+    if serial not in (None, True, False):
+        raise _wrong(item, f"has serial={serial!r}", "True or False")
+    if serial or item.get_closest_marker("serial") is not None:
+        demand["alone"] = True
+    tokens = _tokens(item, given)
+    if tokens:
+        demand["tokens"] = tokens
+    return demand
+
+
+def _bytes(item: pytest.Item, value: Any) -> int:
+    """A number of bytes, or text with a unit: `300M`, `1.5G`."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE) if isinstance(value, str) else None
+    if found is None or float(found.group(1)) == 0:
+        raise _wrong(item, f"has memory={value!r}", "a number of bytes, or one with a unit, as in memory='2G'")
+    return int(float(found.group(1)) * 1024 ** " KMGT".index(found.group(2).upper() or " "))
+
+
+def _tokens(item: pytest.Item, given: dict[str, Any]) -> dict[str, bool]:
+    """name -> whether it is wanted exclusively."""
+    tokens: dict[str, bool] = {}
+    for keyword, exclusive in (("exclusive", True), ("shared", False)):
+        value = given.get(keyword)
+        names = [value] if isinstance(value, str) else [] if value is None else value
+        if not isinstance(names, (list, tuple, set)) or not all(isinstance(name, str) and name for name in names):
+            raise _wrong(item, f"has {keyword}={value!r}", f"a name or a list of names, as in {keyword}='port:8080'")
+        for name in names:
+            if tokens.setdefault(name, exclusive) is not exclusive:
+                raise _wrong(item, f"wants {name!r} both exclusively and shared", "one of the two")
+    return tokens
 
 
 def _keywords(item: pytest.Item) -> dict[str, Any]:

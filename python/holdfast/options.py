@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,6 +105,13 @@ class _Option:
 OPTIONS = (
     _Option("--hf-slots", slots, "auto", "tests at a time; auto: the CPUs that this process may use", "N|auto"),
     _Option("--hf-isolate", isolation, "test", "a process per test, or a worker per slot that runs many", "test|worker"),
+    _Option(
+        "--hf-dist",
+        one_of("dynamic", "file", "group", "sequential"),
+        "dynamic",
+        "how tests are dealt: each to the next free slot, or a file, an xdist_group or everything to one slot",
+        "dynamic|file|group|sequential",
+    ),
     _Option("--hf-timeout", seconds, None, "limit for one test, setup and call together (default 600; 0: none)", "SECONDS"),
     _Option("--hf-deadlines", deadlines, {}, "limits of single phases: collect, setup, call, teardown, exit", "PHASE:S,..."),
     _Option("--hf-grace", seconds, DEFAULT_GRACE, "after SIGINT, time for teardown before SIGTERM and SIGKILL (5)", "SECONDS"),
@@ -118,6 +126,7 @@ OPTIONS = (
         "--hf-flaky", one_of("pass", "fail"), "pass", "what becomes of a test that passed only when it was tried again", "pass|fail"
     ),
     _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
+    _Option("--hf-history", str, "", "durations of earlier runs (default: ROOTDIR/.holdfast/history.db; none: keep none)", "FILE|none"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
 )
 
@@ -176,6 +185,8 @@ class Settings:
     phases: dict[str, float]
     grace: float
     journal: Path
+    history: Optional[Path]
+    dist: str
     resume: bool
     log: Optional[Path]
     notes: list[str] = field(default_factory=list)
@@ -217,6 +228,8 @@ def settings_of(config: pytest.Config) -> Settings:
         phases=values["hf_deadlines"],
         grace=values["hf_grace"],
         journal=_journal_path(config, values["hf_journal"], resume, notes),
+        history=_history_path(config, values["hf_history"]),
+        dist=values["hf_dist"],
         resume=resume,
         log=base / values["hf_log"] if values["hf_log"] else None,
         notes=notes,
@@ -232,6 +245,27 @@ def _refuse_conflicts(config: pytest.Config) -> None:
                 f"--{'pdb' if name == 'usepdb' else name} needs the terminal, which tests under --holdfast do not have; "
                 "run the test alone, without --holdfast"
             )
+
+
+def _history_path(config: pytest.Config, given: str) -> Optional[Path]:
+    if given == "none":
+        return None
+    if given:
+        return (config.invocation_params.dir / given).absolute()
+    directory = config.rootpath / ".holdfast"
+    return directory / "history.db" if directory.is_dir() or _make_directory(directory) is None else None
+
+
+def _make_directory(directory: Path) -> Optional[OSError]:
+    """The suite's `.holdfast`, which keeps itself out of version control."""
+    try:
+        directory.mkdir(exist_ok=True)
+        ignore = directory / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("# Made by holdfast.\n*\n")
+    except OSError as problem:
+        return problem
+    return None
 
 
 def _journal_path(config: pytest.Config, given: str, resume: bool, notes: list[str]) -> Path:
@@ -251,16 +285,14 @@ def _new_journal(directory: Path, notes: list[str]) -> Path:
     import tempfile
 
     name = f"run-{datetime.datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.db"
-    try:
-        directory.mkdir(exist_ok=True)
-        ignore = directory / ".gitignore"
-        if not ignore.exists():
-            ignore.write_text("# Made by holdfast.\n*\n")
-        _keep_newest(directory, 10)
-    except OSError as problem:
+    problem = _make_directory(directory)
+    if problem is None and not os.access(directory, os.W_OK):
+        problem = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    if problem is not None:
         elsewhere = Path(tempfile.mkdtemp(prefix="holdfast-")) / name
         notes.append(f"{directory} cannot be written ({problem.strerror}); the ledger is {elsewhere}")
         return elsewhere
+    _keep_newest(directory, 10)
     return directory / name
 
 

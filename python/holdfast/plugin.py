@@ -56,8 +56,13 @@ def _count(slots: str) -> int:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "forked: this test runs in a process of its own (holdfast, pytest-forked)")
+    config.addinivalue_line("markers", "xdist_group(name): with --hf-dist=group, tests of one name go to one slot, in order (holdfast)")
+    config.addinivalue_line("markers", "serial: nothing runs beside this test (holdfast)")
     config.addinivalue_line("markers", "timeout(seconds): limit for this test, setup and call together (holdfast)")
-    config.addinivalue_line("markers", "holdfast(timeout=, isolate=, retry=): how holdfast runs this test (docs/marks.md)")
+    config.addinivalue_line(
+        "markers",
+        "holdfast(timeout=, isolate=, retry=, cores=, memory=, exclusive=, shared=, serial=): how it is run (docs/marks.md)",
+    )
     engine = config.stash.get(_ENGINE, None)
     if engine is not None and not hasattr(config, "workerinput"):
         from holdfast.controller import Controller

@@ -18,6 +18,15 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def resident_bytes() -> int:
+    """Of this process; 0 where /proc does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
 def is_running(pid: int) -> bool:
     """False for zombies and for processes that are gone."""
     try:

@@ -11,6 +11,11 @@ _INTERVAL = 0.2
 _SILENCE = 60.0
 
 
+def _span(seconds: float) -> str:
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 90 else f"{whole // 60} min {whole % 60} s"
+
+
 class Progress:
     def __init__(self, reporter: Optional[Any], total: int) -> None:
         self._reporter = reporter
@@ -19,6 +24,8 @@ class Progress:
         self._done = 0
         self._running: dict[int, tuple[str, float]] = {}
         self._drawn = False
+        # Seconds that the rest should take by what earlier runs took; None where nothing is known.
+        self.remaining: Optional[float] = None
         self._next = time.monotonic() + 1.0
         self._last_end = time.monotonic()
 
@@ -54,7 +61,8 @@ class Progress:
         oldest = sorted(self._running.values(), key=lambda entry: entry[1])
         shown = ", ".join(f"{nodeid} ({now - since:.0f} s)" for nodeid, since in oldest[:4])
         more = f", {len(oldest) - 4} more" if len(oldest) > 4 else ""
-        return f"{self._done}/{self._total} done, {len(oldest)} running: {shown}{more}"
+        left = f", about {_span(self.remaining)} left" if self.remaining else ""
+        return f"{self._done}/{self._total} done{left}, {len(oldest)} running: {shown}{more}"
 
     def _draw(self, now: float) -> None:
         if not self._running:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Callable
 import pytest
 
 from holdfast import child, crash, streams, wire
-from holdfast.procs import kill_descendants
+from holdfast.procs import kill_descendants, resident_bytes
 from holdfast.slate import Slate
 from holdfast.streams import out_of_the_way
 
@@ -195,7 +195,7 @@ def serve_slot(channel: wire.Channel, run: Callable[[int, int], None]) -> None:
         channel.send({"t": "forked", "pid": pid})
 
     server.orders["fork"] = fork_test
-    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid()})
+    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "resident": resident_bytes()})
     # Anything that is ignored or blocked here would be so in every test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     server.run()

@@ -138,6 +138,7 @@ class RootWorker:
                 "lines": self._finish_lines(session),
                 "forkable": not reason,
                 "reason": reason,
+                "keep_order": order_is_wanted(self.config),
                 "stop": str(session.shouldstop or session.shouldfail or ""),
             }
         )
@@ -159,6 +160,15 @@ class RootWorker:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.exit_status is not None:
             session.exitstatus = self.exit_status
+
+
+def order_is_wanted(config: pytest.Config) -> bool:
+    """Whether the order of the tests is somebody's wish, so that the longest do not go first."""
+    if any(config.getoption(name, False) for name in ("failedfirst", "newfirst", "stepwise")):
+        return True
+    return any(
+        config.pluginmanager.has_plugin(name) for name in ("randomly", "random_order", "random-order", "pytest_order", "ordering")
+    )
 
 
 def _may_import(collector: pytest.Collector) -> bool:

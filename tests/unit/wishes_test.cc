@@ -1,0 +1,78 @@
+#include "run/wishes.h"
+
+#include <gtest/gtest.h>
+
+namespace holdfast::run {
+namespace {
+
+using nlohmann::json;
+
+Wishes four(bool reuse) {
+  Wishes wishes;
+  for (const char* id : {"a.py::1", "a.py::2", "b.py::1", "a.py::3"}) wishes.add(id, json{{"reuse", reuse}});
+  return wishes;
+}
+
+std::vector<std::uint32_t> chunks(const plan::Problem& problem) {
+  std::vector<std::uint32_t> found;
+  for (const plan::Task& task : problem.tasks) found.push_back(task.chunk);
+  return found;
+}
+
+TEST(Wishes, TestsOfTheirOwnProcessAreDealtOneByOne) {
+  EXPECT_EQ(chunks(four(false).problem({})), (std::vector<std::uint32_t>{0, 1, 2, 3}));
+}
+
+TEST(Wishes, TestsForWorkersByFileWhichMayBeShared) {
+  plan::Problem problem = four(true).problem({});
+  EXPECT_EQ(chunks(problem), (std::vector<std::uint32_t>{0, 0, 1, 0}));
+  EXPECT_TRUE(problem.splittable[0]);
+}
+
+TEST(Wishes, FilesAndEverythingStayTogetherWhereAsked) {
+  plan::Problem problem = four(false).problem(Dealing{"file", false, 2, {}});
+  EXPECT_EQ(chunks(problem), (std::vector<std::uint32_t>{0, 0, 1, 0}));
+  EXPECT_FALSE(problem.splittable[0]);
+  EXPECT_EQ(chunks(four(true).problem(Dealing{"sequential", false, 2, {}})), (std::vector<std::uint32_t>{0, 0, 0, 0}));
+}
+
+TEST(Wishes, GroupsStayTogetherOverFiles) {
+  Wishes wishes;
+  wishes.add("a.py::1", {{"group", "x"}});
+  wishes.add("a.py::2", json::object());
+  wishes.add("b.py::1", {{"group", "x"}});
+  EXPECT_EQ(chunks(wishes.problem(Dealing{"group", false, 2, {}})), (std::vector<std::uint32_t>{0, 1, 0}));
+  EXPECT_EQ(chunks(wishes.problem(Dealing{"dynamic", false, 2, {}})), (std::vector<std::uint32_t>{0, 1, 2}));
+}
+
+TEST(Wishes, EqualDemandsAreOne) {
+  Wishes wishes;
+  json port = {{"demand", {{"tokens", {{"port", true}}}}}};
+  wishes.add("a", port);
+  wishes.add("b", port);
+  wishes.add("c", {{"demand", {{"cores", 3}, {"memory", 5}, {"alone", true}}}});
+  plan::Problem problem = wishes.problem({});
+  EXPECT_EQ(problem.demands.size(), 3U);
+  EXPECT_EQ(problem.tasks[0].demand, problem.tasks[1].demand);
+  EXPECT_TRUE(wishes.demand_of(0).tokens[0].exclusive);
+  EXPECT_EQ(wishes.demand_of(2).cores, 3);
+  EXPECT_TRUE(wishes.demand_of(2).alone);
+}
+
+TEST(Wishes, MeasuredMemoryIsBookedInStepsAndNeverMoreThanThereIs) {
+  Wishes wishes;
+  constexpr std::uint64_t kMiB = 1U << 20U;
+  for (const char* id : {"small", "large", "huge", "declared"}) {
+    wishes.add(id, std::string(id) == "declared" ? json{{"demand", {{"memory", 7}}}} : json::object());
+  }
+  wishes.learn({{"small", {1, 10 * kMiB}}, {"large", {2, 100 * kMiB}}, {"huge", {3, 9000 * kMiB}}, {"declared", {4, 500 * kMiB}}},
+               1000 * kMiB);
+  EXPECT_EQ(wishes.demand_of(0).memory, 0U);
+  EXPECT_EQ(wishes.demand_of(1).memory, 128 * kMiB);
+  EXPECT_EQ(wishes.demand_of(2).memory, 1000 * kMiB);
+  EXPECT_EQ(wishes.demand_of(3).memory, 7U);
+  EXPECT_DOUBLE_EQ(wishes.problem({}).tasks[3].expected, 4);
+}
+
+}  // namespace
+}  // namespace holdfast::run
