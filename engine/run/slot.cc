@@ -505,8 +505,9 @@ void Slot::finish() {
   attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);
-  // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own.
-  bool finished_anyway = attempt.evidence.done && ladder_ == Ladder::None;
+  // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own; one that had only
+  // said so, and whose end nobody saw, does not: we may have killed it.
+  bool finished_anyway = attempt.evidence.done && attempt.evidence.exit && ladder_ == Ladder::None;
   if (stopping_ && !finished_anyway) {
     host_.on_abandoned(attempt.test, id_);
   } else {

@@ -19,6 +19,7 @@ struct SlotTest : testing::Test {
   Limits limits;
   os::Fd zygote_socket;
   std::vector<Attempt> finished;
+  std::vector<std::size_t> abandoned;
   std::vector<std::string> broken;
   int zygotes_asked = 0;
   int idle = 0;
@@ -36,7 +37,7 @@ struct SlotTest : testing::Test {
       loop.stop();
     };
     host.on_finished = [this](Attempt attempt) { finished.push_back(std::move(attempt)); };
-    host.on_abandoned = [](std::size_t, int) {};
+    host.on_abandoned = [this](std::size_t test, int) { abandoned.push_back(test); };
     host.on_ask = [this](int) { slot->answer(std::nullopt, false); };
     host.on_worker_ended = [](const WorkerEnd&) {};
     host.on_output = [](int, const std::string&) {};
@@ -49,9 +50,37 @@ struct SlotTest : testing::Test {
     ASSERT_TRUE(slot->open());
     loop.call_after(os::seconds(20), [] { FAIL() << "the loop did not end"; });
   }
-  void say(const wire::Json& frame) const {
+  void say(const wire::Json& frame) const { say(zygote_socket, frame); }
+  static void say(const os::Fd& socket, const wire::Json& frame) {
     std::string bytes = wire::encode(frame.dump());
-    ASSERT_EQ(::write(zygote_socket.get(), bytes.data(), bytes.size()), ssize_t(bytes.size()));
+    ASSERT_EQ(::write(socket.get(), bytes.data(), bytes.size()), ssize_t(bytes.size()));
+  }
+  /// Reads what the slot has sent to its zygote, and takes the last descriptor of it: the socket of a test's process.
+  os::Fd take_test_socket() const {
+    os::Fd last;
+    char bytes[65536];
+    alignas(cmsghdr) char control[CMSG_SPACE(16 * sizeof(int))];
+    for (;;) {
+      iovec data{bytes, sizeof bytes};
+      msghdr message{};
+      message.msg_iov = &data;
+      message.msg_iovlen = 1;
+      message.msg_control = control;
+      message.msg_controllen = sizeof control;
+      if (::recvmsg(zygote_socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) <= 0) return last;
+      for (cmsghdr* head = CMSG_FIRSTHDR(&message); head != nullptr; head = CMSG_NXTHDR(&message, head)) {
+        std::size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (std::size_t i = 0; i < count; ++i) {
+          int fd = -1;
+          std::memcpy(&fd, CMSG_DATA(head) + i * sizeof fd, sizeof fd);
+          last = os::Fd(fd);
+        }
+      }
+    }
+  }
+  void run_for(double seconds) {
+    loop.call_after(os::seconds(seconds), [this] { loop.stop(); });
+    ASSERT_TRUE(loop.run());
   }
 };
 
@@ -81,6 +110,27 @@ TEST_F(SlotTest, IsIdleAfterTheHelloAndNotBefore) {
   int status = 0;
   ASSERT_EQ(::waitpid(pretend, &status, 0), pretend);
   EXPECT_EQ(WTERMSIG(status), SIGKILL);
+}
+
+// The engine kills everything when the controller goes away: a test that had reported its end, and was about to exit, has not crashed.
+TEST_F(SlotTest, ATestThatIsKilledByTheRunsEndHasNoVerdict) {
+  pid_t zygote = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
+  pid_t process = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
+  say({{"t", "hello"}, {"pid", zygote}});
+  ASSERT_TRUE(loop.run());
+  slot->begin(Order{7, "test_it", 0, false}, false);
+  os::Fd socket = take_test_socket();
+  ASSERT_TRUE(socket.valid());
+  say({{"t", "forked"}, {"pid", process}});
+  say(socket, {{"t", "done"}, {"verdict", "passed"}});
+  run_for(0.05);
+  slot->shut_down();
+  EXPECT_TRUE(finished.empty());
+  EXPECT_EQ(abandoned, (std::vector<std::size_t>{7}));
+  for (pid_t pid : {zygote, process}) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+  }
 }
 
 }  // namespace
