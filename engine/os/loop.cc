@@ -92,6 +92,7 @@ void Loop::arm_timer() {
 
 Status Loop::run() {
   std::array<epoll_event, 64> events{};
+  stopped_ = false;
   while (!stopped_) {
     arm_timer();
     int n = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);

@@ -37,7 +37,7 @@ class Loop {
   /// Harmless for a timer that has fired or never was.
   void cancel(TimerId id);
 
-  /// Runs until stop().
+  /// Runs until stop(); may be run again after that.
   Status run();
   void stop() { stopped_ = true; }
   [[nodiscard]] const Clock& clock() const { return *clock_; }
