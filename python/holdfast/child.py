@@ -16,7 +16,7 @@ from typing import Any, NoReturn, Optional
 import pytest
 
 from holdfast import crash, streams, wire
-from holdfast.compat import forked
+from holdfast.compat import fkit, forked
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
 
@@ -26,6 +26,7 @@ def enter_slot(config: pytest.Config, slot: int, base: Optional[str]) -> None:
     # Failures are counted by the controller, which also knows those of the other slots, and what a second judgement has made of them.
     config.option.maxfail = 0
     forked.stand_aside(config)
+    fkit.enter_slot(config, slot)
     factory = getattr(config, "_tmp_path_factory", None)
     if base and factory is not None:
         own = Path(base) / f"popen-gw{slot}"

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Optional
 import pytest
 
 from holdfast import __version__, options, wire
+from holdfast.compat import fkit
 from holdfast.launch import Engine
 from holdfast.present import SHOWN, Gateway, Item, WorkerNode, module_report, present
 from holdfast.procs import children_of, descendants_of
@@ -410,6 +411,7 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self.summary.write(terminalreporter)
+        fkit.write_summary(self.config, terminalreporter, self.summary.crashed)
         if self.without_verdict:
             journal = self._short(self.settings.journal)
             terminalreporter.write_line(

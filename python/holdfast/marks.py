@@ -8,6 +8,7 @@ from typing import Any, Optional
 
 import pytest
 
+from holdfast.compat import fkit
 from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, retries
 from holdfast.wire import Frame
 
@@ -76,6 +77,9 @@ def _bytes(item: pytest.Item, value: Any) -> int:
 def _tokens(item: pytest.Item, given: dict[str, Any]) -> dict[str, bool]:
     """name -> whether it is wanted exclusively."""
     tokens: dict[str, bool] = {}
+    lock = fkit.token(item)
+    if lock:
+        tokens[lock] = True
     for keyword, exclusive in (("exclusive", True), ("shared", False)):
         value = given.get(keyword)
         names = [value] if isinstance(value, str) else [] if value is None else value
@@ -108,6 +112,8 @@ def _reuses_process(item: pytest.Item, isolation: str, given: dict[str, Any]) ->
     """Whether the test may run in a process that has run others."""
     wanted = given.get("isolate")
     forked = item.get_closest_marker("forked") is not None or bool(item.config.getoption("forked", False))
+    if wanted is None and fkit.is_unisolated(item):
+        wanted = "worker"
     if wanted is None:
         return isolation == "worker" and not forked
     if wanted not in ISOLATIONS:

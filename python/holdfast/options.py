@@ -11,6 +11,8 @@ from typing import Any, Callable, Optional, Union
 
 import pytest
 
+from holdfast.compat import fkit
+
 DEFAULT_TIMEOUT = 600.0
 DEFAULT_GRACE = 5.0
 PHASES = ("collect", "setup", "call", "teardown", "exit")
@@ -155,7 +157,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def is_enabled(config: pytest.Config, options: argparse.Namespace) -> bool:
-    return bool(getattr(options, "holdfast", False) or config.getini("holdfast"))
+    return bool(getattr(options, "holdfast", False) or config.getini("holdfast") or fkit.is_enabled(config, options))
 
 
 def value_of(config: pytest.Config, options: argparse.Namespace, option: _Option) -> Any:
@@ -207,6 +209,8 @@ def is_strict(config: pytest.Config) -> bool:
 
 
 def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:
+    if fkit.is_enabled(config, options) and not getattr(options, "hf_slots", None) and not config.getini("hf_slots"):
+        return fkit.slots(config, options, slots)
     return str(value_of(config, options, OPTIONS[0]))
 
 
@@ -215,9 +219,11 @@ def settings_of(config: pytest.Config) -> Settings:
     values = {option.dest: value_of(config, config.option, option) for option in OPTIONS}
     _refuse_conflicts(config)
     base = config.invocation_params.dir
-    notes: list[str] = []
+    notes = fkit.notes(config)
     resume = bool(config.getoption("hf_resume"))
     timeout: Union[float, None] = values["hf_timeout"]
+    if timeout is None and fkit.is_enabled(config, config.option):
+        timeout = fkit.timeout(config, config.option, seconds)
     return Settings(
         slots=values["hf_slots"],
         isolation=values["hf_isolate"],
@@ -237,6 +243,7 @@ def settings_of(config: pytest.Config) -> Settings:
 
 
 def _refuse_conflicts(config: pytest.Config) -> None:
+    fkit.refuse_both(config)
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N")
     for name in ("usepdb", "trace"):

@@ -10,6 +10,7 @@ from typing import Any, Optional
 import pytest
 
 from holdfast import options
+from holdfast.compat import fkit
 
 _ENGINE = pytest.StashKey[Any]()
 
@@ -17,8 +18,10 @@ _ENGINE = pytest.StashKey[Any]()
 configuring_zygote = False
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     options.add_options(parser)
+    if not fkit.is_taken(pluginmanager):
+        fkit.add_options(parser)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -63,6 +66,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "holdfast(timeout=, isolate=, retry=, cores=, memory=, exclusive=, shared=, serial=): how it is run (docs/marks.md)",
     )
+    if not fkit.is_taken(config.pluginmanager):
+        for name, meaning in fkit.MARKS.items():
+            config.addinivalue_line("markers", f"{name}: {meaning}")
     engine = config.stash.get(_ENGINE, None)
     if engine is not None and not hasattr(config, "workerinput"):
         from holdfast.controller import Controller

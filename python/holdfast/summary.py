@@ -16,11 +16,14 @@ _TESTS = 50
 class Summary:
     def __init__(self) -> None:
         self._verdicts: dict[str, int] = {}
+        self.crashed: list[str] = []
         self._noted: dict[str, list[tuple[str, list[str]]]] = {}
 
     def add(self, result: Frame, items: Sequence[Item]) -> None:
         verdict = result["verdict"]
         self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
+        if verdict == "crashed":
+            self.crashed.append(result["id"])
         for note in result["notes"]:
             self._noted.setdefault(note, []).append((result["id"], _about(note, result, items)))
 
