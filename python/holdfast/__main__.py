@@ -1,4 +1,4 @@
-"""The `holdfast` command: hands over to the engine binary inside the package."""
+"""The `holdfast` command: what reads ledgers and histories is Python, everything else is the engine binary inside the package."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import sys
 
 from holdfast.engine_path import EngineMissing, find_engine
 
+COMMANDS = ("history", "show", "shard", "merge", "pollution")
+
 
 def main() -> int:
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        from holdfast import cli
+
+        return cli.main(sys.argv[1:])
     try:
         engine = find_engine()
     except EngineMissing as missing:

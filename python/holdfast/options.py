@@ -157,6 +157,8 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 def is_enabled(config: pytest.Config, options: argparse.Namespace) -> bool:
+    if os.environ.get("HOLDFAST_PLAIN"):
+        return False  # `holdfast pollution` or `holdfast shard` at work on a suite that has --holdfast in its addopts.
     return bool(getattr(options, "holdfast", False) or config.getini("holdfast") or fkit.is_enabled(config, options))
 
 

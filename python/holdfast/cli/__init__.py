@@ -1,0 +1,36 @@
+"""The commands of `holdfast` that read ledgers and histories. The engine's own commands are the binary's."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Callable
+
+from holdfast.cli import history, merge, pollution, shard, show
+from holdfast.cli.files import Mistake
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
+    "history": (history.__doc__ or "", history.arguments, history.run),
+    "show": (show.__doc__ or "", show.arguments, show.run),
+    "shard": (shard.__doc__ or "", shard.arguments, shard.run),
+    "merge": (merge.__doc__ or "", merge.arguments, merge.run),
+    "pollution": (pollution.__doc__ or "", pollution.arguments, pollution.run),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Exit code 0, 4 for a user's mistake, or the command's own."""
+    text, arguments, run = COMMANDS[argv[0]]
+    parser = argparse.ArgumentParser(prog=f"holdfast {argv[0]}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments(parser)
+    try:
+        return run(parser.parse_args(argv[1:]))
+    except Mistake as mistake:
+        print(f"holdfast {argv[0]}: {mistake}", file=sys.stderr)
+        return 4
+    except BrokenPipeError:
+        sys.stderr.close()  # The reader (head, less) has seen enough.
+        return 0
+    except SystemExit as end:
+        return 4 if end.code not in (0, None) else 0
