@@ -15,8 +15,7 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import crash, streams, wire
-from holdfast.compat import fkit, forked
+from holdfast import compat, crash, streams, wire
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
 
@@ -25,8 +24,7 @@ def enter_slot(config: pytest.Config, slot: int, base: Optional[str]) -> None:
     """What belongs to the slot and not to the test: its directory below `base`, the run's temporary directory."""
     # Failures are counted by the controller, which also knows those of the other slots, and what a second judgement has made of them.
     config.option.maxfail = 0
-    forked.stand_aside(config)
-    fkit.enter_slot(config, slot)
+    compat.enter_slot(config, slot)
     factory = getattr(config, "_tmp_path_factory", None)
     if base and factory is not None:
         own = Path(base) / f"popen-gw{slot}"
@@ -76,11 +74,13 @@ class TestRunner:
         self.slate.enter(EXIT)
         run_exit_functions()
         streams.flush_all()
+        compat.end_of_process(self.config)
         self.report_done(done)
         os._exit(0)
 
     def report_done(self, done: wire.Frame) -> None:
         done["verdict"] = self._verdict()
+        self._held += [{"t": "report", "report": extra} for extra in compat.end_of_test(self.config)]
         self._send_held()
         self.send(done)
 
@@ -144,6 +144,9 @@ class TestRunner:
     @pytest.hookimpl
     def pytest_runtest_logreport(self, report: Any) -> None:
         self._leave_if_not_owner()
+        if failed_subtests(self.config):
+            # pytest turns the report of a test with failed subtests into a failure while the terminal reporter asks for its letter.
+            self.config.hook.pytest_report_teststatus(report=report, config=self.config)
         self._note_outcome(report)
         if is_plain_pass(report):
             keywords = None if self._keywords_sent else [str(k) for k in report.keywords]
@@ -207,6 +210,13 @@ class TestRunner:
         except OSError:
             # The test has closed the socket, or the engine has gone. The engine sees a process that ended without a word.
             os._exit(3)
+
+
+def failed_subtests(config: pytest.Config) -> bool:
+    """Whether a test of this process had one (pytest 9 and later)."""
+    module = sys.modules.get("_pytest.subtests")
+    key = getattr(module, "failed_subtests_key", None)
+    return key is not None and bool(config.stash.get(key, None))
 
 
 def clear_exit_functions() -> None:

@@ -8,10 +8,13 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast.compat import fkit
+from holdfast.compat import benchmark, fkit
+from holdfast.compat.loaded import is_loaded
 from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, retries
 from holdfast.wire import Frame
 
+# Seconds.
+_AFTER_PYTEST_TIMEOUT = 5.0
 KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial")
 
 
@@ -56,7 +59,7 @@ def _demand(item: pytest.Item, given: dict[str, Any]) -> Frame:
     serial = given.get("serial")
     if serial not in (None, True, False):
         raise _wrong(item, f"has serial={serial!r}", "True or False")
-    if serial or item.get_closest_marker("serial") is not None:
+    if serial or benchmark.runs_alone(item) or item.get_closest_marker("serial") is not None:
         demand["alone"] = True
     tokens = _tokens(item, given)
     if tokens:
@@ -133,6 +136,9 @@ def timeout_of(item: pytest.Item, given: dict[str, Any]) -> Optional[float]:
         name, value = "timeout", mark.args[0] if mark.args else mark.kwargs.get("timeout")
         if value is None:
             return None
+        if is_loaded(item.config, "timeout", "pytest_timeout") and isinstance(value, (int, float)) and value > 0:
+            # pytest-timeout is there and the mark is its own: it acts first, and the engine if that does not help.
+            value += _AFTER_PYTEST_TIMEOUT
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise pytest.UsageError(f"{item.nodeid}: the {name} mark's timeout is {value!r}; give a number of seconds, 0 for none")
     # 0 lifts the limit, as with pytest-timeout; for the engine that is a day.

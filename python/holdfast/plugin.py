@@ -10,7 +10,7 @@ from typing import Any, Optional
 import pytest
 
 from holdfast import options
-from holdfast.compat import fkit
+from holdfast.compat import fkit, randomly
 
 _ENGINE = pytest.StashKey[Any]()
 
@@ -47,6 +47,7 @@ def _start(config: pytest.Config) -> None:
     info = WorkerInfo({"argv": list(sys.argv)})
     slots = options.slots_of(config, config.known_args_namespace)
     info.slots = _count(slots)
+    randomly.prepare()
     engine = start_engine(slots, list(params.args), params.plugins, info)
     config.stash[_ENGINE] = engine
     config.add_cleanup(engine.abandon)
@@ -57,7 +58,10 @@ def _count(slots: str) -> int:
     return len(os.sched_getaffinity(0)) if slots == "auto" else int(slots)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    if config.stash.get(_ENGINE, None) is not None:
+        randomly.use_seed(config)
     config.addinivalue_line("markers", "forked: this test runs in a process of its own (holdfast, pytest-forked)")
     config.addinivalue_line("markers", "xdist_group(name): with --hf-dist=group, tests of one name go to one slot, in order (holdfast)")
     config.addinivalue_line("markers", "serial: nothing runs beside this test (holdfast)")

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
+from holdfast.compat import benchmark
 from holdfast.relay import report_from
 from holdfast.wire import Frame
 
@@ -64,6 +65,8 @@ def present(config: pytest.Config, item: Item, result: Frame, items: Sequence[It
     for raw in result["reports"]:
         if "warning" in raw:
             presented.warnings.append(raw["warning"])
+        elif "benchmarks" in raw:
+            benchmark.take(config, raw["benchmarks"])
         elif "internal" in raw:
             presented.internal_errors.append(str(raw["internal"]))
         elif "data" in raw:

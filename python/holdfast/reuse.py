@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
 
 import pytest
 
-from holdfast import streams, wire
+from holdfast import compat, streams, wire
+from holdfast.compat import cov
 from holdfast.slate import EXIT, IDLE, TEARDOWN
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Worker:
             runner.slate.enter(IDLE)
             streams.flush_all()
             runner.report_done(done)
+            cov.save_now_and_then(runner.config)
             following = self._next
             if following is not None and following.get("go"):
                 going = {"t": "go", "test": following["test"], "id": following["id"]}
@@ -55,6 +57,7 @@ class Worker:
         runner.slate.enter(EXIT)
         run_exit_functions()
         streams.flush_all()
+        compat.end_of_process(runner.config)
         os._exit(0)
 
     def next_item(self) -> Optional[pytest.Item]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from holdfast import child, crash, streams, wire
+from holdfast import child, compat, crash, streams, wire
 from holdfast.procs import kill_descendants, resident_bytes
 from holdfast.slate import Slate
 from holdfast.streams import out_of_the_way
@@ -113,6 +113,7 @@ def collapse_memory(tests: int) -> None:
 
 def serve_root(worker: RootWorker, session: pytest.Session) -> int:
     """The root zygote after collection. Returns the exit status that the controller has decided on."""
+    compat.before_forks(worker.config)
     settle_memory()
     collapse_memory(len(session.items))
     server = Server(worker.channel)
@@ -133,6 +134,7 @@ def serve_root(worker: RootWorker, session: pytest.Session) -> int:
     if frame is None:
         kill_descendants(os.getpid())
         os._exit(0)
+    compat.end_root(worker.config)
     return int(frame.get("exitstatus", 0))
 
 

@@ -11,9 +11,12 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import crash, forksafe, options, wire
+from holdfast import compat, crash, forksafe, options, wire
+from holdfast.compat import randomly
+from holdfast.compat.loaded import is_loaded
 from holdfast.relay import collect_report_data, warning_data
 from holdfast.slate import Slate
+from holdfast.terminal import WorkerTerminal
 from holdfast.zygote import WorkerInfo
 
 _CHUNK = 500
@@ -32,7 +35,9 @@ def prepare_config(args: Sequence[str], plugins: Optional[Sequence[Any]], info: 
         plugin.configuring_zygote = False
     # The controller has the terminal. (Not `-p no:terminal`: then its options would be unknown.)
     config.pluginmanager.unregister(name="terminal")
+    config.pluginmanager.register(WorkerTerminal(config), "terminalreporter")
     config.workerinput = info.workerinput(0)  # type: ignore[attr-defined]
+    compat.prepare_worker(config, config.workerinput)  # type: ignore[attr-defined]
     config.workeroutput = {}  # type: ignore[attr-defined]
     _report_interrupts_as_failures()
     return config
@@ -86,6 +91,7 @@ class RootWorker:
         # After pytest's own faulthandler plugin, which would send the stacks to the captured stderr.
         crash.arm(self.stacks_fd, self.slate)
         crash.own()
+        compat.configured(self.config)
 
     @pytest.hookimpl
     def pytest_internalerror(self, excrepr: object) -> None:
@@ -166,9 +172,7 @@ def order_is_wanted(config: pytest.Config) -> bool:
     """Whether the order of the tests is somebody's wish, so that the longest do not go first."""
     if any(config.getoption(name, False) for name in ("failedfirst", "newfirst", "stepwise")):
         return True
-    return any(
-        config.pluginmanager.has_plugin(name) for name in ("randomly", "random_order", "random-order", "pytest_order", "ordering")
-    )
+    return is_loaded(config, *randomly.NAMES, "random_order", "random-order", "pytest_order", "ordering")
 
 
 def _may_import(collector: pytest.Collector) -> bool:

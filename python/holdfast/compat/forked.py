@@ -7,5 +7,6 @@ import pytest
 
 def stand_aside(config: pytest.Config) -> None:
     """In a process that runs tests: pytest-forked, where installed, must not fork once more (its child would report to nobody)."""
-    if config.pluginmanager.has_plugin("pytest_forked"):
-        config.pluginmanager.unregister(name="pytest_forked")
+    for name in ("pytest_forked", "forked"):
+        if config.pluginmanager.has_plugin(name):
+            config.pluginmanager.unregister(name=name)
