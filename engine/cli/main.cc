@@ -71,7 +71,8 @@ int main(int argc, char** argv) {
   engine->add_option("--zygote-pid", options.zygote_pid, "its process id");
   engine->add_option("--slots", slots, "number of tests at a time, or auto");
   CLI::App* cpus = app.add_subcommand("cpus", "print how many CPUs this process may use (what --hf-slots=auto takes)");
-  CLI::App* memory = app.add_subcommand("memory", "print how many bytes tests may use together, and how many are available now");
+  CLI::App* memory =
+      app.add_subcommand("memory", "print how many bytes tests may use together, and how many are available now");
   CLI11_PARSE(app, argc, argv);
 
   if (cpus->parsed()) {

@@ -31,8 +31,9 @@ int cpus_of_quota(const std::string& text) {
 int usable_cpus() {
   int cpus = std::max(1, cpus_of_affinity());
   for (const GroupDir& dir : group_dirs("cpu")) {
-    int quota = cpus_of_quota(dir.v2 ? read_line(dir.path + "/cpu.max")
-                                     : read_line(dir.path + "/cpu.cfs_quota_us") + " " + read_line(dir.path + "/cpu.cfs_period_us"));
+    int quota =
+        cpus_of_quota(dir.v2 ? read_line(dir.path + "/cpu.max")
+                             : read_line(dir.path + "/cpu.cfs_quota_us") + " " + read_line(dir.path + "/cpu.cfs_period_us"));
     if (quota > 0) cpus = std::min(cpus, quota);
   }
   return cpus;

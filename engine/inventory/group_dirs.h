@@ -1,4 +1,5 @@
-// Where the limits of our control groups stand: the directories of our group and of all its parents, since each of them applies.
+// Where the limits of our control groups stand: the directories of our group and of all its parents, since each of them
+// applies.
 #pragma once
 
 #include <string>
@@ -11,7 +12,8 @@ struct GroupDir {
   bool v2 = false;
 };
 
-/// For one controller ("cpu", "memory"), in v2 and v1 hierarchies, innermost first; directories that are not there are included.
+/// For one controller ("cpu", "memory"), in v2 and v1 hierarchies, innermost first; directories that are not there are
+/// included.
 std::vector<GroupDir> group_dirs(const std::string& controller);
 /// The first line of a file, or "".
 std::string read_line(const std::string& path);

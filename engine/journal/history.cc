@@ -78,7 +78,8 @@ History History::open(const std::string& path, std::string& notice) {
 }
 
 Status History::prepare() {
-  HOLDFAST_TRY(db_->execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kHistoryId, kHistoryVersion).c_str()));
+  HOLDFAST_TRY(
+      db_->execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kHistoryId, kHistoryVersion).c_str()));
   return db_->execute(kSchema);
 }
 
@@ -112,11 +113,16 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   HOLDFAST_TRY(db_->execute("BEGIN IMMEDIATE"));
   Result<Statement> add_run = db_->prepare("INSERT INTO runs(started, seconds, slots, tests) VALUES(?, ?, ?, ?) RETURNING run");
   Result<Statement> upsert = db_->prepare(kUpsert);
-  Result<Statement> add = db_->prepare("INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory) VALUES(?, ?, ?, ?, ?, ?)");
+  Result<Statement> add =
+      db_->prepare("INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory) VALUES(?, ?, ?, ?, ?, ?)");
   for (const auto* statement : {&add_run, &upsert, &add}) {
     if (!*statement) return tl::unexpected<Error>(statement->error());
   }
-  Result<bool> row = add_run->bind(run.started).bind(run.seconds).bind(std::int64_t{run.slots}).bind(static_cast<std::int64_t>(results.size())).step();
+  Result<bool> row = add_run->bind(run.started)
+                         .bind(run.seconds)
+                         .bind(std::int64_t{run.slots})
+                         .bind(static_cast<std::int64_t>(results.size()))
+                         .step();
   if (!row) return tl::unexpected<Error>(row.error());
   std::int64_t number = add_run->integer(0);
   add_run->reset();
@@ -126,9 +132,16 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
     if (!found) return tl::unexpected<Error>(found.error());
     std::int64_t test = upsert->integer(0);
     upsert->reset();
-    HOLDFAST_TRY(add->bind(number).bind(test).bind(std::string_view(result.verdict)).bind(std::string_view(result.notes)).bind(result.duration).bind(memory).run());
+    HOLDFAST_TRY(add->bind(number)
+                     .bind(test)
+                     .bind(std::string_view(result.verdict))
+                     .bind(std::string_view(result.notes))
+                     .bind(result.duration)
+                     .bind(memory)
+                     .run());
   }
-  HOLDFAST_TRY(db_->execute(fmt::format("DELETE FROM results WHERE run <= {0}; DELETE FROM runs WHERE run <= {0};", number - kRunsKept).c_str()));
+  HOLDFAST_TRY(db_->execute(
+      fmt::format("DELETE FROM results WHERE run <= {0}; DELETE FROM runs WHERE run <= {0};", number - kRunsKept).c_str()));
   return db_->execute("COMMIT");
 }
 

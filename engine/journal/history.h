@@ -1,7 +1,8 @@
 // The history: what is known of tests from earlier runs of the same suite, kept for the scheduler and for `holdfast history`.
 //
-// It promises never to fail a run: a file that is broken or another program's is moved aside, one that cannot be written is left,
-// and the caller is told in a line for the user. Two runs may use one file at the same time. The format is in docs/history.md.
+// It promises never to fail a run: a file that is broken or another program's is moved aside, one that cannot be written is
+// left, and the caller is told in a line for the user. Two runs may use one file at the same time. The format is in
+// docs/history.md.
 #pragma once
 
 #include <cstdint>

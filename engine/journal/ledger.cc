@@ -239,7 +239,9 @@ Status Ledger::write_attempt(const Record& record, std::string_view cause, doubl
       .run();
 }
 
-Status Ledger::end_attempt(const Record& record, const std::string& cause, double at) { return write_attempt(record, cause, at); }
+Status Ledger::end_attempt(const Record& record, const std::string& cause, double at) {
+  return write_attempt(record, cause, at);
+}
 
 Status Ledger::finish_attempt(const Record& record, double at) {
   HOLDFAST_TRY(db_.execute("BEGIN"));

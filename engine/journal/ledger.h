@@ -27,8 +27,8 @@ struct Record {
   std::int64_t test = 0;
   std::string verdict;          ///< The test's.
   std::string attempt_verdict;  ///< This attempt's, where it is another one; else empty.
-  std::string notes = "[]";  ///< JSON list of strings.
-  double duration = 0;       ///< Seconds from the start of setup to the end of the process.
+  std::string notes = "[]";     ///< JSON list of strings.
+  double duration = 0;          ///< Seconds from the start of setup to the end of the process.
   int attempts = 1;
   int slot = 0;
   std::string reports = "[]";  ///< JSON list, as the test sent them.

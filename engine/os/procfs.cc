@@ -118,7 +118,8 @@ double start_time(pid_t pid) {
   timespec monotonic{};
   ::clock_gettime(CLOCK_BOOTTIME, &boot);  // What the field counts in; it goes on while the machine sleeps.
   ::clock_gettime(CLOCK_MONOTONIC, &monotonic);
-  double asleep = static_cast<double>(boot.tv_sec - monotonic.tv_sec) + static_cast<double>(boot.tv_nsec - monotonic.tv_nsec) * 1e-9;
+  double asleep =
+      static_cast<double>(boot.tv_sec - monotonic.tv_sec) + static_cast<double>(boot.tv_nsec - monotonic.tv_nsec) * 1e-9;
   return std::strtod(field.c_str(), nullptr) / static_cast<double>(::sysconf(_SC_CLK_TCK)) - asleep;
 }
 

@@ -8,7 +8,8 @@
 namespace holdfast::plan {
 
 std::string why_impossible(const Demand& demand, const Capacity& capacity) {
-  if (demand.cores > capacity.cores) return fmt::format("it asks for {} cores, and {} can be used", demand.cores, capacity.cores);
+  if (demand.cores > capacity.cores)
+    return fmt::format("it asks for {} cores, and {} can be used", demand.cores, capacity.cores);
   if (capacity.memory > 0 && demand.memory > capacity.memory) {
     return fmt::format("it asks for {} MiB of memory, and {} MiB can be used", demand.memory >> 20U, capacity.memory >> 20U);
   }
@@ -287,7 +288,8 @@ bool Scheduler::steal(int slot) {
     if (place.chunk < 0 || !chunks_[static_cast<std::size_t>(place.chunk)].splittable || !head(place.chunk)) continue;
     const Chunk& chunk = chunks_[static_cast<std::size_t>(place.chunk)];
     if (victim < 0 || time_of(chunk) > time_of(chunks_[static_cast<std::size_t>(victim)]) ||
-        (time_of(chunk) == 0 && chunk.end - chunk.begin > chunks_[static_cast<std::size_t>(victim)].end - chunks_[static_cast<std::size_t>(victim)].begin)) {
+        (time_of(chunk) == 0 && chunk.end - chunk.begin > chunks_[static_cast<std::size_t>(victim)].end -
+                                                              chunks_[static_cast<std::size_t>(victim)].begin)) {
       victim = place.chunk;
     }
   }

@@ -4,9 +4,9 @@
 // - a test is given out once, unless it is put back; what two tests may not share is never given out to two slots at a time;
 // - a test that fits is found if there is one, so no slot idles beside work that it could do.
 //
-// Tests are dealt in chunks: a sequence that one slot works through in order (a single test, a file, a group). The chunk with the
-// most expected time goes first (longest processing time first: at most 4/3 of the optimum, Graham 1969); a slot with nothing
-// left takes half of the largest chunk that may be split.
+// Tests are dealt in chunks: a sequence that one slot works through in order (a single test, a file, a group). The chunk with
+// the most expected time goes first (longest processing time first: at most 4/3 of the optimum, Graham 1969); a slot with
+// nothing left takes half of the largest chunk that may be split.
 #pragma once
 
 #include <cstddef>
@@ -62,8 +62,8 @@ class Scheduler {
   void reset(Problem problem);
   /// Takes a test out that needs not run (it has a verdict from a resumed run, or never can).
   void settle(std::size_t task);
-  /// The next test for `slot`, which holds it from now on until finished(). `reuse_only`: only one that may run in the process that
-  /// runs the slot's present test, which may still be held.
+  /// The next test for `slot`, which holds it from now on until finished(). `reuse_only`: only one that may run in the process
+  /// that runs the slot's present test, which may still be held.
   std::optional<std::size_t> take(int slot, bool reuse_only = false);
   /// The same, out of those that were put back only.
   std::optional<std::size_t> take_put_back(int slot) { return take_returned(slot, false); }
@@ -71,7 +71,8 @@ class Scheduler {
   void finished(int slot, std::size_t task);
   /// The slot takes no more tests: what it has not begun goes to the others.
   void close(int slot);
-  /// Gives a test out again, before all others; after finished(). `fresh`: in a process of its own; `alone`: with nothing beside it.
+  /// Gives a test out again, before all others; after finished(). `fresh`: in a process of its own; `alone`: with nothing
+  /// beside it.
   void put_back(std::size_t task, bool fresh = false, bool alone = false);
   [[nodiscard]] bool may_reuse(std::size_t task) const { return problem_.tasks[task].reuse; }
   [[nodiscard]] double expected(std::size_t task) const { return problem_.tasks[task].expected; }
@@ -88,9 +89,10 @@ class Scheduler {
     bool splittable = false;
   };
   struct Place {
-    int chunk = -1;                   ///< The open chunk.
-    std::vector<std::uint32_t> held;  ///< Demands of the tests that it holds: one, or two while the next is known before the first ends.
-    int cores = 0;                    ///< The largest of them: they run one after the other.
+    int chunk = -1;  ///< The open chunk.
+    std::vector<std::uint32_t>
+        held;       ///< Demands of the tests that it holds: one, or two while the next is known before the first ends.
+    int cores = 0;  ///< The largest of them: they run one after the other.
     std::uint64_t memory = 0;
   };
   struct Claim {
@@ -121,9 +123,10 @@ class Scheduler {
   std::vector<std::uint32_t> pool_;  ///< Chunks, best first.
   std::vector<std::uint32_t> rank_;  ///< Position of a chunk in pool_.
   std::size_t next_ = 0;             ///< In pool_.
-  std::map<std::uint32_t, std::deque<std::uint32_t>> blocked_;  ///< By demand: chunks whose first test did not fit when looked at.
+  std::map<std::uint32_t, std::deque<std::uint32_t>>
+      blocked_;  ///< By demand: chunks whose first test did not fit when looked at.
   std::vector<std::size_t> returned_;
-  std::vector<Place> places_;  ///< By slot.
+  std::vector<Place> places_;                           ///< By slot.
   std::map<std::uint32_t, std::vector<Claim>> claims_;  ///< By token.
   int used_cores_ = 0;
   std::uint64_t used_memory_ = 0;

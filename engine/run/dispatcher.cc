@@ -274,8 +274,8 @@ void Dispatcher::settle_fatal_modules() {
 }
 
 // A verdict of something that is not a collected test.
-void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
-                              const std::string& out, const std::string& err) {
+void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase,
+                              const std::string& stacks, const std::string& out, const std::string& err) {
   Result<std::int64_t> index = ledger_->add_extra_test(id);
   if (!index) {
     keep(tl::unexpected<Error>(index.error()));
@@ -450,7 +450,9 @@ void Dispatcher::on_worker_ended(const WorkerEnd& end) {
   for (const Survivor& survivor : evidence.survivors) {
     auto later = std::upper_bound(end.began.begin(), end.began.end(), survivor.started + 0.01);
     std::string during =
-        later == end.began.begin() ? "" : ", started by or about " + ids_[end.ran[static_cast<std::size_t>(later - end.began.begin() - 1)]];
+        later == end.began.begin()
+            ? ""
+            : ", started by or about " + ids_[end.ran[static_cast<std::size_t>(later - end.began.begin() - 1)]];
     note(fmt::format("the worker of slot {} left process {} behind{}; it was killed: {}", end.slot, survivor.pid, during,
                      survivor.command));
   }
@@ -458,8 +460,8 @@ void Dispatcher::on_worker_ended(const WorkerEnd& end) {
   if (good || stopping_) return;
   std::string last = end.ran.empty() ? "" : ", the last one " + ids_[end.ran.back()];
   // No test ran in it any more, so no test is blamed for it.
-  settle_extra(fmt::format("worker gw{} (at its exit, after {} tests{})", end.slot, end.ran.size(), last), evidence, "exit", end.stacks,
-               end.out, end.err);
+  settle_extra(fmt::format("worker gw{} (at its exit, after {} tests{})", end.slot, end.ran.size(), last), evidence, "exit",
+               end.stacks, end.out, end.err);
 }
 
 void Dispatcher::on_finished(Attempt attempt) {
@@ -616,7 +618,8 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
 
 void Dispatcher::check_end() {
   if (!running_ || told_end_) return;
-  bool busy = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return s->unfinished() || (!s->shut() && s->has_worker()); });
+  bool busy = std::any_of(slots_.begin(), slots_.end(),
+                          [](const auto& s) { return s->unfinished() || (!s->shut() && s->has_worker()); });
   if (busy || (!queue_.empty() && !stopping_)) return;
   told_end_ = true;
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });

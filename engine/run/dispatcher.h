@@ -64,7 +64,7 @@ class Dispatcher {
     double limit = 0;
     int attempts = 0;
     bool settled = false;
-    bool urgent = false;  ///< It waits for its second judgement.
+    bool urgent = false;               ///< It waits for its second judgement.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
   };

@@ -446,7 +446,8 @@ std::vector<pid_t> Slot::survivors() const {
     if (is_ours(pid)) continue;
     // A process that is being forked ahead, and whose number has not reached us yet.
     if (next_ != nullptr && next_->pid == 0) continue;
-    // With a worker about, what was there before this test is an earlier one's. (/proc counts in hundredths of a second, rounded down.)
+    // With a worker about, what was there before this test is an earlier one's. (/proc counts in hundredths of a second,
+    // rounded down.)
     if (current_ != nullptr && (attempt_.reused || worker_ != nullptr) && os::start_time(pid) < begun_) continue;
     char state = os::process_state(pid);
     if (state != 'Z' && state != 'X' && state != '\0') found.push_back(pid);
@@ -505,8 +506,8 @@ void Slot::finish() {
   attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);
-  // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own; one that had only
-  // said so, and whose end nobody saw, does not: we may have killed it.
+  // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own; one that
+  // had only said so, and whose end nobody saw, does not: we may have killed it.
   bool finished_anyway = attempt.evidence.done && attempt.evidence.exit && ladder_ == Ladder::None;
   if (stopping_ && !finished_anyway) {
     host_.on_abandoned(attempt.test, id_);

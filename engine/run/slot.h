@@ -40,8 +40,8 @@ struct Attempt {
   int slot = 0;
   bool reused = false;              ///< It ran in a worker,
   std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
-  double duration = 0;       ///< Seconds.
-  std::uint64_t memory = 0;  ///< Bytes that its process grew by at most; 0 for one that ran in a worker.
+  double duration = 0;              ///< Seconds.
+  std::uint64_t memory = 0;         ///< Bytes that its process grew by at most; 0 for one that ran in a worker.
   Evidence evidence;
   wire::Json reports = wire::Json::array();
   wire::Json done = wire::Json::object();  ///< The process's last frame.
@@ -88,8 +88,8 @@ class Slot {
   Status open();
   /// Runs a test; only when idle. `fork_next`: whether another will follow in a process of its own.
   void begin(const Order& order, bool fork_next);
-  /// The answer to on_ask: the test that the worker runs next, so that it keeps the fixtures which that one shares. `go`: it begins as
-  /// soon as the present one has ended; otherwise by begin(). Nothing: the worker tears down everything.
+  /// The answer to on_ask: the test that the worker runs next, so that it keeps the fixtures which that one shares. `go`: it
+  /// begins as soon as the present one has ended; otherwise by begin(). Nothing: the worker tears down everything.
   void answer(const std::optional<Order>& next, bool go);
   /// Ends the worker; when it has gone the slot is idle again, and on_idle is called. Only when idle and has_worker().
   void retire_worker();

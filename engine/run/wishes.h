@@ -1,5 +1,5 @@
-// Wishes: what the collected tests ask for (protocol/README.md, `items`) and what the history knows of them, as a problem for the
-// scheduler. Pure.
+// Wishes: what the collected tests ask for (protocol/README.md, `items`) and what the history knows of them, as a problem for
+// the scheduler. Pure.
 #pragma once
 
 #include <map>

@@ -11,8 +11,9 @@ namespace holdfast::journal {
 namespace {
 
 struct HistoryTest : testing::Test {
-  std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("history-" + std::to_string(::getpid()) + "-" +
-                                                                              testing::UnitTest::GetInstance()->current_test_info()->name());
+  std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) /
+      ("history-" + std::to_string(::getpid()) + "-" + testing::UnitTest::GetInstance()->current_test_info()->name());
   std::string path = (folder / "history.db").string();
   std::string notice;
   void SetUp() override { std::filesystem::create_directories(folder); }
@@ -36,7 +37,8 @@ TEST_F(HistoryTest, RemembersAndAverages) {
 TEST_F(HistoryTest, ForgetsSingleResultsOfOldRuns) {
   for (int i = 0; i < kRunsKept + 5; ++i) add(1, 1);
   Database db = Database::open(path).value();
-  Statement count = db.prepare("SELECT count(*), (SELECT count(*) FROM runs), (SELECT runs FROM tests WHERE id='a') FROM results").value();
+  Statement count =
+      db.prepare("SELECT count(*), (SELECT count(*) FROM runs), (SELECT runs FROM tests WHERE id='a') FROM results").value();
   ASSERT_TRUE(count.step().value());
   EXPECT_EQ(count.integer(0), 2 * kRunsKept);
   EXPECT_EQ(count.integer(1), kRunsKept);
@@ -44,7 +46,8 @@ TEST_F(HistoryTest, ForgetsSingleResultsOfOldRuns) {
 }
 
 TEST_F(HistoryTest, ABrokenFileIsMovedAside) {
-  std::ofstream(path) << "this is no database, and long enough to be read as the header of one, which takes a hundred bytes or more.....";
+  std::ofstream(path)
+      << "this is no database, and long enough to be read as the header of one, which takes a hundred bytes or more.....";
   auto known = add(1, 1);
   EXPECT_EQ(known.size(), 2U);
   EXPECT_NE(notice.find("history.db.broken"), std::string::npos);

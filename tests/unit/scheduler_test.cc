@@ -199,7 +199,9 @@ TEST(Scheduler, RandomProblemsAreSolvedWithoutConflicts) {
     problem.slots = 1 + static_cast<int>(below(5));
     problem.capacity = Capacity{problem.slots, 100};
     for (unsigned i = 0; i < 6; ++i) {
-      problem.demands.push_back(Demand{1 + static_cast<int>(below(static_cast<unsigned>(problem.slots))), below(100), below(6) == 0,
+      problem.demands.push_back(Demand{1 + static_cast<int>(below(static_cast<unsigned>(problem.slots))),
+                                       below(100),
+                                       below(6) == 0,
                                        {{below(3), below(2) == 0}}});
     }
     unsigned chunks = 1 + below(8);

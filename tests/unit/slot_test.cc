@@ -112,7 +112,8 @@ TEST_F(SlotTest, IsIdleAfterTheHelloAndNotBefore) {
   EXPECT_EQ(WTERMSIG(status), SIGKILL);
 }
 
-// The engine kills everything when the controller goes away: a test that had reported its end, and was about to exit, has not crashed.
+// The engine kills everything when the controller goes away: a test that had reported its end, and was about to exit, has not
+// crashed.
 TEST_F(SlotTest, ATestThatIsKilledByTheRunsEndHasNoVerdict) {
   pid_t zygote = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
   pid_t process = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();

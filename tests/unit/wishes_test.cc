@@ -65,8 +65,9 @@ TEST(Wishes, MeasuredMemoryIsBookedInStepsAndNeverMoreThanThereIs) {
   for (const char* id : {"small", "large", "huge", "declared"}) {
     wishes.add(id, std::string(id) == "declared" ? json{{"demand", {{"memory", 7}}}} : json::object());
   }
-  wishes.learn({{"small", {1, 10 * kMiB}}, {"large", {2, 100 * kMiB}}, {"huge", {3, 9000 * kMiB}}, {"declared", {4, 500 * kMiB}}},
-               1000 * kMiB);
+  wishes.learn(
+      {{"small", {1, 10 * kMiB}}, {"large", {2, 100 * kMiB}}, {"huge", {3, 9000 * kMiB}}, {"declared", {4, 500 * kMiB}}},
+      1000 * kMiB);
   EXPECT_EQ(wishes.demand_of(0).memory, 0U);
   EXPECT_EQ(wishes.demand_of(1).memory, 128 * kMiB);
   EXPECT_EQ(wishes.demand_of(2).memory, 1000 * kMiB);
