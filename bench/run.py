@@ -1,6 +1,6 @@
 """Measures Holdfast beside its peers and floors, in one run, as ratios. Prints Markdown for bench/README.md.
 
-    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline]
+    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline] [worker] [crashes] [many]
 
 Makes an environment of its own below build/bench/. pytest 8.4.2: pytest-forked and pytest-isolate do not work on 9.2.
 """
@@ -23,18 +23,22 @@ PLACE = ROOT / "build" / "bench"
 PYTHON = PLACE / "venv" / "bin" / "python"
 PACKAGES = [
     "pytest==8.4.2", "numpy==2.4.6", "pandas==3.1.1", "hypothesis==6.170.15", "pytest-xdist==3.8.0",
-    "pytest-forked==1.7.5", "pytest-isolate==0.0.17", "pytest-fkit==0.11.0",
+    "pytest-forked==1.7.5", "pytest-isolate==0.0.17", "pytest-fkit==0.11.0", "pytest-parallex==0.2.5",
 ]  # fmt: skip
 BASE = ["-q", "-p", "no:cacheprovider", "--tb=no"]
-ALONE = ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-p", "no:xdist", "-p", "no:hypothesispytest"]
+ALONE = ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-p", "no:xdist", "-p", "no:hypothesispytest", "-p", "no:parallex"]
+OTHERS_OFF = ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-p", "no:hypothesispytest"]
 HOLDFAST = [*ALONE, "--holdfast", f"--hf-journal={PLACE}/bench.db"]
+WORKER = [*HOLDFAST, "--hf-isolate=worker", f"--hf-history={PLACE}/history.db"]
 
 
 def setup() -> None:
     PLACE.mkdir(parents=True, exist_ok=True)
     if not PYTHON.exists():
         subprocess.run([sys.executable, "-m", "venv", PLACE / "venv"], check=True)
-        subprocess.run([PYTHON, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+    subprocess.run([PYTHON, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+    for old in PLACE.glob("history.db*"):
+        old.unlink()
     subprocess.run([PYTHON, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", ROOT], check=True)
 
 
@@ -176,9 +180,71 @@ def deadline() -> None:
             print(f"- {event['id'].rpartition('::')[2]}: {(event['duration'] - 1) * 1000:.0f} ms ({event['verdict']})")
 
 
+def _workers(title: str, suite: str, repeat: int, tests: int) -> None:
+    rows = [
+        ("plain pytest", [*ALONE, suite]),
+        ("pytest-xdist -n2", [*OTHERS_OFF, "-p", "no:parallex", "-n2", suite]),
+        ("pytest-parallex, fork, 2 workers", [*OTHERS_OFF, "-p", "no:xdist", "--parallel=fork", "--parallex-workers=2", suite]),
+        ("holdfast worker, 2 slots", [*WORKER, "--hf-slots=2", suite]),
+        ("holdfast test, 2 slots", [*HOLDFAST, "--hf-slots=2", suite]),
+    ]
+    table(title, rows, repeat, tests, "pytest-xdist -n2")
+
+
+def worker() -> None:
+    _workers("1,000 trivial tests, isolation worker", str(HERE / "suites" / "trivial"), 5, 1000)
+    _workers("1,000 tests of 2 ms, isolation worker", str(HERE / "suites" / "short"), 5, 1000)
+
+
+def crashes() -> None:
+    """The same suite without crashes, and with 50 of its 1,000 tests dying."""
+    suite = str(HERE / "suites" / "crashing")
+    found: dict[str, list[float]] = {"": [], "1": []}
+    for _ in range(5):
+        for crash in found:
+            os.environ["BENCH_CRASH"] = crash
+            found[crash].append(run(*WORKER, "--hf-slots=2", suite)[0])
+    os.environ.pop("BENCH_CRASH")
+    without, having = statistics.median(found[""]), statistics.median(found["1"])
+    print(
+        f"\n### 5 % of 1,000 tests crash, isolation worker\n\nwithout {without:.2f} s, with {having:.2f} s, ratio {having / without:.2f}"
+    )
+
+
+def many() -> None:
+    """30,000 tests: CPU time beside xdist, and from the end of the collection to the first test."""
+    (PLACE / "test_thirty.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('i', range(30_000))\ndef test_with_a_name_of_usual_length(i): pass\n"
+    )
+    log = PLACE / "thirty.jsonl"
+    rows = {
+        "pytest-xdist -n2": [*OTHERS_OFF, "-p", "no:parallex", "-n2", "test_thirty.py"],
+        "holdfast worker": [*WORKER, "--hf-slots=2", f"--hf-log={log}", "test_thirty.py"],
+    }
+    cpu: dict[str, list[float]] = {name: [] for name in rows}
+    wall: dict[str, list[float]] = {name: [] for name in rows}
+    latency = []
+    for _ in range(3):
+        for name, args in rows.items():
+            seconds, used, _ = run(*args)
+            wall[name].append(seconds)
+            cpu[name].append(used)
+        events = {}
+        for line in log.read_text().splitlines():
+            event = json.loads(line)
+            if "at" in event:
+                events.setdefault(event["event"], event["at"])
+        latency.append(events["first_attempt"] - events["collected"])
+    print("\n### 30,000 tests, 2 slots\n\n| | s | CPU s |\n|---|---|---|")
+    for name in rows:
+        print(f"| {name} | {statistics.median(wall[name]):.1f} | {statistics.median(cpu[name]):.1f} |")
+    ratio = statistics.median(cpu["holdfast worker"]) / statistics.median(cpu["pytest-xdist -n2"])
+    print(f"\nCPU {ratio:.2f} of xdist's; first test {statistics.median(latency) * 1000:.0f} ms after the end of the collection")
+
+
 def main() -> None:
     setup()
-    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline)}
+    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline, worker, crashes, many)}
     for name in sys.argv[1:] or list(parts):
         parts[name]()
 

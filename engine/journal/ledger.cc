@@ -158,11 +158,11 @@ Status Ledger::add_tests(const std::vector<std::string>& ids) {
   bool known = resumed_ && count->integer(0) > 0;
   count->reset();
   if (known) return check_same_suite(ids);
-  HOLDFAST_TRY(db_.execute("BEGIN"));
+  HOLDFAST_TRY(join());
   for (std::size_t i = 0; i < ids.size(); ++i) {
     HOLDFAST_TRY(insert_test_.bind(static_cast<std::int64_t>(i)).bind(std::string_view(ids[i])).run());
   }
-  return db_.execute("COMMIT");
+  return commit();
 }
 
 Status Ledger::check_same_suite(const std::vector<std::string>& ids) {
@@ -225,11 +225,33 @@ Status Ledger::for_each_record(const std::function<void(const std::string&, cons
   }
 }
 
+Ledger::~Ledger() {
+  if (Status status = commit(); !status) in_transaction_ = false;  // Who cares has committed before.
+}
+
+Status Ledger::join() {
+  if (in_transaction_) return {};
+  HOLDFAST_TRY(db_.execute("BEGIN"));
+  in_transaction_ = true;
+  return {};
+}
+
+Status Ledger::commit() {
+  if (!in_transaction_) return {};
+  in_transaction_ = false;
+  Status status = db_.execute("COMMIT");
+  if (!status) [[maybe_unused]]
+    Status undone = db_.execute("ROLLBACK");
+  return status;
+}
+
 Status Ledger::start_attempt(std::int64_t test, int number, int slot, double at) {
+  HOLDFAST_TRY(join());
   return insert_attempt_.bind(test).bind(std::int64_t{number}).bind(std::int64_t{slot}).bind(at).run();
 }
 
 Status Ledger::write_attempt(const Record& record, std::string_view cause, double at) {
+  HOLDFAST_TRY(join());
   return finish_attempt_.bind(at)
       .bind(std::string_view(record.attempt_verdict.empty() ? record.verdict : record.attempt_verdict))
       .bind(cause)
@@ -244,22 +266,22 @@ Status Ledger::end_attempt(const Record& record, const std::string& cause, doubl
 }
 
 Status Ledger::finish_attempt(const Record& record, double at) {
-  HOLDFAST_TRY(db_.execute("BEGIN"));
   HOLDFAST_TRY(write_attempt(record, "", at));
-  HOLDFAST_TRY(finish_test_.bind(std::string_view(record.verdict))
+  return finish_test_.bind(std::string_view(record.verdict))
                    .bind(std::string_view(record.notes))
                    .bind(record.duration)
-                   .bind(std::int64_t{record.attempts})
-                   .bind(record.test)
-                   .run());
-  return db_.execute("COMMIT");
+      .bind(std::int64_t{record.attempts})
+      .bind(record.test)
+      .run();
 }
 
 Status Ledger::abandon_attempt(std::int64_t test, const std::string& cause, double at) {
+  HOLDFAST_TRY(join());
   return abandon_.bind(at).bind(std::string_view(cause)).bind(test).run();
 }
 
 Status Ledger::add_event(const std::string& kind, const std::string& detail, double at) {
+  HOLDFAST_TRY(join());
   return insert_event_.bind(at).bind(std::string_view(kind)).bind(std::string_view(detail)).run();
 }
 

@@ -1,7 +1,8 @@
 // The ledger: one SQLite file a run. What is in it survives kill -9 of everything.
 //
 // It promises:
-// - an attempt is recorded before its process is told to begin, a verdict before anybody is shown it;
+// - an attempt is recorded before its process is told to begin, a verdict before anybody is shown it (the dispatcher commits in
+//   between: writes are gathered, since a commit costs more than what it makes durable);
 // - a test has at most one verdict;
 // - one run at a time writes a file (an flock held for the engine's life, freed by the kernel when it dies).
 // The format is described in docs/ledger.md; its version is PRAGMA user_version.
@@ -46,6 +47,8 @@ class JournalSink {
   /// An attempt that ended without a verdict (the run was stopped).
   virtual Status abandon_attempt(std::int64_t test, const std::string& cause, double at) = 0;
   virtual Status add_event(const std::string& kind, const std::string& detail, double at) = 0;
+  /// Makes everything written so far survive kill -9. Before that it is in a transaction that a death undoes.
+  virtual Status commit() = 0;
 };
 
 class Ledger final : public JournalSink {
@@ -69,16 +72,20 @@ class Ledger final : public JournalSink {
   Status end_attempt(const Record& record, const std::string& cause, double at) override;
   Status abandon_attempt(std::int64_t test, const std::string& cause, double at) override;
   Status add_event(const std::string& kind, const std::string& detail, double at) override;
+  Status commit() override;
+  ~Ledger() override;
 
  private:
   Ledger() = default;
   Status prepare(bool fresh);
+  Status join();
   Status write_attempt(const Record& record, std::string_view cause, double at);
   Status check_same_suite(const std::vector<std::string>& ids);
 
   os::Fd lock_;
   Database db_;
   bool resumed_ = false;
+  bool in_transaction_ = false;
   Statement insert_test_;
   Statement insert_attempt_;
   Statement finish_attempt_;

@@ -23,6 +23,9 @@ constexpr std::size_t kMaxQueued = std::size_t{16} << 20U;
 // Seconds for which a reading of /proc/meminfo is good enough.
 constexpr double kMemoryInterval = 0.1;
 
+// Seconds for which verdicts are gathered before they are committed and shown together.
+constexpr double kGather = 0.002;
+
 // Seconds after which a running test is worth a line.
 constexpr double kTellAfter = 0.5;
 
@@ -133,6 +136,7 @@ void Dispatcher::open_records(const wire::Json& frame) {
   for (const char* key : {"rootdir", "args"}) keep(ledger_->set_value(key, frame.value(key, "")));
   keep(ledger_->set_value("engine", kVersion));
   keep(ledger_->add_event(resume_ ? "resumed" : "started", "", loop_.clock().wall()));
+  keep(ledger_->commit());
   std::string notice;
   history_ = journal::History::open(frame.value("history", ""), notice);
   known_ = history_->load(notice);
@@ -152,6 +156,13 @@ bool Dispatcher::keep(const Status& status) {
   if (status) return true;
   fail_run("records", status.error().message());
   return false;
+}
+
+void Dispatcher::log_event(const char* kind, const nlohmann::ordered_json& fields) {
+  if (!log_) return;
+  nlohmann::ordered_json event = {{"event", kind}, {"at", loop_.clock().wall()}};
+  event.update(fields);
+  keep(log_->record(event));
 }
 
 void Dispatcher::fail_run(const std::string& kind, const std::string& text) {
@@ -215,10 +226,13 @@ void Dispatcher::on_ready(const wire::Json& frame) {
     return;
   }
   collected_ = true;
+  log_event("collected", {{"tests", ids_.size()}});
   forkable_ = frame.value("forkable", true);
   dealing_.keep_order = frame.value("keep_order", false);
   cold_reason_ = frame.value("reason", "");
   tell(frame);
+  // Nothing was found that could make the controller say no, and it has yet to read what was collected: begin at once.
+  if (frame.value("go", false) && fatal_.empty()) run_tests();
 }
 
 // ---- running ---------------------------------------------------------------------------------------------------------------
@@ -262,7 +276,7 @@ void Dispatcher::replay() {
                                   [&, &module_id = id](const FatalModule& m) { return m.id == module_id; }),
                    fatal_.end());
     }
-    settle(std::move(record), id, true);
+    settle(record, id, true, wire::Json::parse(record.reports, nullptr, false), wire::Json::parse(record.detail, nullptr, false));
   }
 }
 
@@ -293,7 +307,7 @@ void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, c
   detail["err"] = err;
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->finish_attempt(record, now))) return;
-  settle(std::move(record), id, false);
+  settle(record, id, false, wire::Json::array(), std::move(detail));
 }
 
 void Dispatcher::start_slots() {
@@ -348,11 +362,12 @@ void Dispatcher::refuse_impossible() {
     journal::Record record;
     record.test = static_cast<std::int64_t>(i);
     record.verdict = "error";
-    record.detail = wire::Json{{"problem", "this test can never run here: " + reason}, {"phase", "setup"}}.dump();
+    wire::Json detail = {{"problem", "this test can never run here: " + reason}, {"phase", "setup"}};
+    record.detail = detail.dump();
     if (!keep(ledger_->start_attempt(record.test, 1, 0, now)) || !keep(ledger_->finish_attempt(record, now))) return;
     tests_[i].settled = true;
     queue_.settle(i);
-    settle(std::move(record), ids_[i], false);
+    settle(record, ids_[i], false, wire::Json::array(), std::move(detail));
   }
 }
 
@@ -402,7 +417,8 @@ void Dispatcher::give_work(int slot) {
     return;
   }
   std::optional<Order> order = begin_attempt(*test, slot);
-  if (order) idle->begin(*order, !order->reuse && queue_.waiting() > 0);
+  // Beside a worker, too, the next process waits ready: for a second judgement, or to take the worker's place.
+  if (order) idle->begin(*order, queue_.waiting() > 0);
 }
 
 // What one slot's test held may be what another slot waits for.
@@ -416,8 +432,10 @@ void Dispatcher::wake_idle() {
 std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   Test& state = tests_[test];
   ++state.attempts;
-  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall()))) return {};
+  // With it goes what has ended meanwhile.
+  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall())) || !publish()) return {};
   judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
+  if (!std::exchange(began_any_, true)) log_event("first_attempt", nlohmann::ordered_json::object());
   tell_if_it_takes_long(test, slot);
   return Order{test, ids_[test], state.limit, queue_.may_reuse(test)};
 }
@@ -497,14 +515,14 @@ void Dispatcher::on_finished(Attempt attempt) {
     wake_idle();
     return;
   }
-  if (!state.earlier.empty()) weigh_attempts(attempt.test, record, notes, detail);
+  if (!state.earlier.empty()) weigh_attempts(attempt.test, record, attempt.reports, notes, detail);
   record.notes = notes.dump();
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
   state.settled = true;
   state.earlier.clear();
   results_.push_back({ids_[attempt.test], record.verdict, record.notes, record.duration, attempt.memory});
-  settle(std::move(record), ids_[attempt.test], false);
+  settle(record, ids_[attempt.test], false, std::move(attempt.reports), std::move(detail));
   wake_idle();
 }
 
@@ -526,6 +544,7 @@ void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Js
   if (attempt.reused) detail["before"] = attempt.before;
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->end_attempt(record, cause, loop_.clock().wall()))) return;
+  publish_soon();
   Test& test = tests_[attempt.test];
   test.earlier.push_back(Earlier{record.verdict, cause, attempt.reports, std::move(detail)});
   test.urgent = true;
@@ -535,7 +554,8 @@ void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Js
 }
 
 // The last attempt's verdict counts, except where the user wants that flakiness or pollution fails: then the first one's.
-void Dispatcher::weigh_attempts(std::size_t test, journal::Record& record, wire::Json& notes, wire::Json& detail) const {
+void Dispatcher::weigh_attempts(std::size_t test, journal::Record& record, wire::Json& reports, wire::Json& notes,
+                                wire::Json& detail) const {
   const std::vector<Earlier>& earlier = tests_[test].earlier;
   auto is_retry = [](const Earlier& attempt) { return attempt.cause == kRetried; };
   bool polluted = is_good(record.verdict) && std::none_of(earlier.begin(), earlier.end(), is_retry);
@@ -547,7 +567,7 @@ void Dispatcher::weigh_attempts(std::size_t test, journal::Record& record, wire:
     const Earlier& blamed = polluted ? earlier.front() : *std::find_if(earlier.begin(), earlier.end(), is_retry);
     record.attempt_verdict = record.verdict;
     record.verdict = blamed.verdict;
-    record.reports = blamed.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+    reports = blamed.reports;
     detail = blamed.detail;
   }
   for (const Earlier& attempt : earlier) {
@@ -556,34 +576,53 @@ void Dispatcher::weigh_attempts(std::size_t test, journal::Record& record, wire:
   }
 }
 
-// The verdict is in the ledger; now the log and the controller hear of it.
-void Dispatcher::settle(journal::Record record, const std::string& id, bool replayed) {
+// What the log and the controller are to hear, once the verdict is safe in the ledger.
+void Dispatcher::settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports, wire::Json detail) {
   wire::Json notes = wire::Json::parse(record.notes, nullptr, false);
-  if (log_) {
-    keep(log_->record({{"event", "verdict"},
-                       {"id", id},
-                       {"verdict", record.verdict},
-                       {"notes", notes},
-                       {"attempts", record.attempts},
-                       {"duration", record.duration}}));
+  News news;
+  news.event = {{"event", "verdict"},          {"id", id}, {"verdict", record.verdict}, {"notes", notes}, {"attempts", record.attempts},
+                {"duration", record.duration}};
+  news.frame = {{"t", "result"},
+                {"id", id},
+                {"verdict", record.verdict},
+                {"notes", std::move(notes)},
+                {"attempts", record.attempts},
+                {"duration", record.duration},
+                {"slot", record.slot},
+                {"replayed", replayed},
+                {"reports", std::move(reports)},
+                {"detail", std::move(detail)}};
+  news.frame["test"] = record.test < static_cast<std::int64_t>(ids_.size()) ? wire::Json(record.test) : wire::Json();
+  news_.push_back(std::move(news));
+  publish_soon();
+}
+
+// Commits and tells. A commit costs more than what it makes durable, so whatever comes within a moment shares one.
+bool Dispatcher::publish() {
+  loop_.cancel(publishing_);
+  publishing_ = 0;
+  if (ledger_ && !keep(ledger_->commit())) {
+    // What is not kept is not shown, and counts as not done.
+    for (const News& news : std::exchange(news_, {})) {
+      if (news.frame["test"].is_number()) tests_[news.frame["test"].get<std::size_t>()].settled = false;
+    }
+    return false;
   }
-  wire::Json frame = {{"t", "result"},
-                      {"id", id},
-                      {"verdict", record.verdict},
-                      {"notes", std::move(notes)},
-                      {"attempts", record.attempts},
-                      {"duration", record.duration},
-                      {"slot", record.slot},
-                      {"replayed", replayed},
-                      {"reports", wire::Json::parse(record.reports, nullptr, false)},
-                      {"detail", wire::Json::parse(record.detail, nullptr, false)}};
-  frame["test"] = record.test < static_cast<std::int64_t>(ids_.size()) ? wire::Json(record.test) : wire::Json();
-  tell(frame);
+  for (const News& news : std::exchange(news_, {})) {
+    if (log_) keep(log_->record(news.event));
+    tell(news.frame);
+  }
+  return true;
+}
+
+void Dispatcher::publish_soon() {
+  if (publishing_ == 0) publishing_ = loop_.call_after(os::seconds(kGather), [this] { publish(); });
 }
 
 void Dispatcher::on_abandoned(std::size_t test, int slot) {
   queue_.finished(slot, test);
   keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
+  publish_soon();
   if (!stopping_) {
     --tests_[test].attempts;
     queue_.put_back(test);
@@ -621,6 +660,7 @@ void Dispatcher::check_end() {
   bool busy = std::any_of(slots_.begin(), slots_.end(),
                           [](const auto& s) { return s->unfinished() || (!s->shut() && s->has_worker()); });
   if (busy || (!queue_.empty() && !stopping_)) return;
+  if (!publish()) return;  // A failure to keep them comes back here.
   told_end_ = true;
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
   if (log_) {
@@ -667,8 +707,10 @@ void Dispatcher::remember() {
 }
 
 void Dispatcher::abort_run() {
-  if (ledger_) [[maybe_unused]]
-    Status noted = ledger_->add_event("aborted", "the controller went away", loop_.clock().wall());
+  if (ledger_) {
+    [[maybe_unused]] Status noted = ledger_->add_event("aborted", "the controller went away", loop_.clock().wall());
+    [[maybe_unused]] Status kept = ledger_->commit();
+  }
   ending_ = true;
   for (const auto& slot : slots_) slot->shut_down();
   root_->kill();

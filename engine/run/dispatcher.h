@@ -69,6 +69,12 @@ class Dispatcher {
     std::vector<Earlier> earlier;
   };
 
+  /// A verdict that waits for its commit.
+  struct News {
+    nlohmann::ordered_json event;
+    wire::Json frame;
+  };
+
   void on_control_frame(const wire::Json& frame);
   void configure(const wire::Json& frame);
   void open_records(const wire::Json& frame);
@@ -93,13 +99,15 @@ class Dispatcher {
   void on_finished(Attempt attempt);
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
   void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
-  void weigh_attempts(std::size_t test, journal::Record& record, wire::Json& notes, wire::Json& detail) const;
+  void weigh_attempts(std::size_t test, journal::Record& record, wire::Json& reports, wire::Json& notes, wire::Json& detail) const;
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
                     const std::string& out, const std::string& err);
   void on_abandoned(std::size_t test, int slot);
   void drop_reserved(int slot);
   void on_broken(int slot, const std::string& reason);
-  void settle(journal::Record record, const std::string& id, bool replayed);
+  void settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports, wire::Json detail);
+  bool publish();
+  void publish_soon();
   void check_end();
   void stop(double grace);
   void abort_run();
@@ -109,6 +117,7 @@ class Dispatcher {
   bool keep(const Status& status);
   void tell(const wire::Json& frame) { control_->send(frame); }
   void note(const std::string& text);
+  void log_event(const char* kind, const nlohmann::ordered_json& fields);
   void fail_run(const std::string& kind, const std::string& text);
   SlotHost slot_host();
   RootHost root_host();
@@ -122,6 +131,8 @@ class Dispatcher {
   std::unique_ptr<journal::Ledger> ledger_;
   std::optional<report::EventLog> log_;
   os::Cgroup cgroup_;
+  std::vector<News> news_;
+  os::TimerId publishing_ = 0;
   plan::Scheduler queue_;
   std::map<int, Order> reserved_;           ///< By slot: what its worker has been told to keep its fixtures for.
   std::map<int, os::TimerId> tell_timers_;  ///< By slot.
@@ -151,6 +162,7 @@ class Dispatcher {
   os::Time memory_read_{};
   int judged_again_ = 0;  ///< Tests that wait for a pristine process.
   bool ending_ = false;
+  bool began_any_ = false;
 };
 
 }  // namespace holdfast::run

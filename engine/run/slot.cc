@@ -208,6 +208,13 @@ void Slot::on_test_frame(const Process* process, wire::Json frame) {
   } else if (type != frame.end() && *type == "done" && frame.contains("verdict") && frame["verdict"].is_string()) {
     attempt_.evidence.done = true;
     attempt_.evidence.pytest_verdict = frame["verdict"].get<std::string>();
+    // A test without much to say says it all at its end.
+    if (auto reports = frame.find("reports"); reports != frame.end() && reports->is_array()) {
+      for (wire::Json& report : *reports) {
+        if (report.is_object()) attempt_.reports.push_back(std::move(report));
+      }
+      frame.erase(reports);
+    }
     attempt_.done = std::move(frame);
     if (attempt_.reused) on_done_in_worker();
   } else {

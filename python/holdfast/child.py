@@ -80,9 +80,15 @@ class TestRunner:
 
     def report_done(self, done: wire.Frame) -> None:
         done["verdict"] = self._verdict()
-        self._held += [{"t": "report", "report": extra} for extra in compat.end_of_test(self.config)]
-        self._send_held()
-        self.send(done)
+        self._held += compat.end_of_test(self.config)
+        held, self._held = self._held, []
+        data = wire.encode({**done, "reports": held})
+        if len(data) > wire.TEST_FRAME_LIMIT:
+            # Many reports of many words (subtests): one by one they are within the limit.
+            self._held = held
+            self._send_held()
+            data = wire.encode(done)
+        self.send_bytes(data)
 
     def run_protocol(self, item: pytest.Item, expected_id: str) -> wire.Frame:
         """Setup, call and teardown. Returns the frame that says so, without the verdict."""
@@ -151,9 +157,9 @@ class TestRunner:
         if is_plain_pass(report):
             keywords = None if self._keywords_sent else [str(k) for k in report.keywords]
             self._keywords_sent = True
-            self._held.append({"t": "report", "report": short_report(report, keywords)})
+            self._held.append(short_report(report, keywords))
             return
-        self._held.append({"t": "report", "report": full_report(self.config, report)})
+        self._held.append(full_report(self.config, report))
         # At once: what it says must not be lost if a later phase dies.
         self._send_held()
 
@@ -161,11 +167,11 @@ class TestRunner:
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any) -> None:
         if os.getpid() == self.owner:
             data = warning_data(warning_message, when, nodeid, location)
-            self._held.append({"t": "report", "report": {"warning": data}})
+            self._held.append({"warning": data})
 
     @pytest.hookimpl
     def pytest_internalerror(self, excrepr: object) -> None:
-        self._held.append({"t": "report", "report": {"internal": str(excrepr)}})
+        self._held.append({"internal": str(excrepr)})
         self._send_held()
 
     # ---- what came of it
@@ -198,12 +204,12 @@ class TestRunner:
     def _send_held(self) -> None:
         held, self._held = self._held, []
         if self.sock is not None and held:
-            self._send_bytes(b"".join(wire.encode(frame) for frame in held))
+            self.send_bytes(b"".join(wire.encode({"t": "report", "report": report}) for report in held))
 
     def send(self, frame: wire.Frame) -> None:
-        self._send_bytes(wire.encode(frame))
+        self.send_bytes(wire.encode(frame))
 
-    def _send_bytes(self, data: bytes) -> None:
+    def send_bytes(self, data: bytes) -> None:
         assert self.sock is not None
         try:
             self.sock.sendall(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import weakref
 from typing import Any, Optional
 
 import pytest
@@ -15,13 +16,21 @@ from holdfast.wire import Frame
 
 # Seconds.
 _AFTER_PYTEST_TIMEOUT = 5.0
+# Marks that mean something here.
+_NAMES = frozenset(("holdfast", "timeout", "forked", "serial", "xdist_group", *fkit.MARKS))
+_above: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
 KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial")
 
 
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     """Only what differs from the defaults, in the words of protocol/README.md (`items`). Raises pytest.UsageError."""
-    given = _keywords(item)
     wishes: Frame = {}
+    if not _NAMES.intersection(mark_names(item)) and not benchmark.is_here(item.config):
+        # The fast way for nearly all tests: there may be tens of thousands.
+        if isolation == "worker" and not item.config.getoption("forked", False):
+            wishes["reuse"] = True
+        return wishes
+    given = _keywords(item)
     if _reuses_process(item, isolation, given):
         wishes["reuse"] = True
     timeout = timeout_of(item, given)
@@ -36,6 +45,18 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     if group:
         wishes["group"] = group
     return wishes
+
+
+def mark_names(item: pytest.Item) -> set[str]:
+    """Of the marks of the item and everything above it."""
+    names = {mark.name for mark in item.own_markers}
+    parent = item.parent
+    if parent is not None:
+        above = _above.get(parent)
+        if above is None:
+            above = _above[parent] = {mark.name for node in parent.listchain() for mark in node.own_markers}
+        names |= above
+    return names
 
 
 def group_of(item: pytest.Item) -> str:

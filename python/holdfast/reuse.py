@@ -18,6 +18,8 @@ from holdfast.slate import EXIT, IDLE, TEARDOWN
 if TYPE_CHECKING:
     from holdfast.child import TestRunner
 
+_ASK = wire.encode({"t": "ask"})
+
 
 class Worker:
     def __init__(self, runner: TestRunner, find: Callable[[wire.Frame], pytest.Item]) -> None:
@@ -64,7 +66,7 @@ class Worker:
         """Asks once a test, also where a plugin runs it several times."""
         if not self._asked:
             self._asked = True
-            self.runner.send({"t": "ask"})
+            self.runner.send_bytes(_ASK)
             answer = self._receive()
             self._next = answer if answer is not None and "test" in answer else None
         return self.find(self._next) if self._next is not None else None

@@ -83,6 +83,8 @@ class RootWorker:
         self.stacks_fd = stacks_fd
         self.slate = slate
         self.exit_status: Optional[int] = None
+        # Tests that will be forked, each from a slot's zygote.
+        self.forks = 0
 
     # ---- before the collection
 
@@ -134,6 +136,7 @@ class RootWorker:
 
         with_chain = bool(self.config.getoption("collectonly"))
         descriptions = describe_items(session.items, with_chain, options.isolation_of(self.config))
+        self.forks = sum(not entry.get("reuse") for entry in descriptions)
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})
         reason = forksafe.reason_against()
@@ -145,11 +148,18 @@ class RootWorker:
                 "forkable": not reason,
                 "reason": reason,
                 "keep_order": order_is_wanted(self.config),
+                "go": self._nothing_is_against_running(session),
                 "stop": str(session.shouldstop or session.shouldfail or ""),
             }
         )
         self.exit_status = serve_root(self, session)
         return True
+
+    def _nothing_is_against_running(self, session: pytest.Session) -> bool:
+        """False where the controller will not run the tests, or wants to be asked."""
+        option = self.config.option
+        wrong = session.testsfailed and not option.continue_on_collection_errors
+        return not (wrong or option.collectonly or session.shouldstop or session.shouldfail)
 
     def _finish_lines(self, session: pytest.Session) -> list[str]:
         """What pytest_report_collectionfinish hooks say; here, where the items are."""

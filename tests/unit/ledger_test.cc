@@ -62,6 +62,8 @@ TEST_F(LedgerTest, SurvivesKillOfItsWriter) {
     [[maybe_unused]] auto added = ledger->add_tests({"a", "b"});
     [[maybe_unused]] auto started = ledger->start_attempt(0, 1, 0, 1.0);
     [[maybe_unused]] auto finished = ledger->finish_attempt(record(0, "crashed"), 2.0);
+    [[maybe_unused]] auto committed = ledger->commit();
+    [[maybe_unused]] auto too_late = ledger->finish_attempt(record(1, "passed"), 2.0);
     ::raise(SIGKILL);
   }
   int status = 0;

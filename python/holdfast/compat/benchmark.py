@@ -32,6 +32,10 @@ def after_configure(config: pytest.Config) -> None:
         os.environ[_WORKER] = _hidden
 
 
+def is_here(config: pytest.Config) -> bool:
+    return _session(config) is not None
+
+
 def runs_alone(item: pytest.Item) -> bool:
     session = _session(item.config)
     uses = {"benchmark", "benchmark_weave"}.intersection(getattr(item, "fixturenames", ()))

@@ -6,6 +6,7 @@ Where pytest-fkit itself is installed (and not blocked by `-p no:fkit`) its name
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import os
 from typing import Any, Callable, Optional
@@ -25,9 +26,14 @@ _OPTIONS: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
+@functools.cache
+def _is_installed() -> bool:
+    return importlib.util.find_spec("pytest_fkit") is not None
+
+
 def is_taken(manager: pytest.PytestPluginManager) -> bool:
     """Whether pytest-fkit itself is there and owns the names."""
-    return importlib.util.find_spec("pytest_fkit") is not None and not manager.is_blocked("fkit")
+    return _is_installed() and not manager.is_blocked("fkit")
 
 
 def add_options(parser: pytest.Parser) -> None:
