@@ -189,6 +189,7 @@ void Slot::start_attempt(const Order& order) {
   hung_up_at_ = 0;
   test_limit_ = order.limit;
   exited_ = false;
+  asked_ = false;
   stopping_ = false;
   announced_.reset();
   ladder_ = Ladder::None;
@@ -199,7 +200,8 @@ void Slot::on_test_frame(const Process* process, wire::Json frame) {
   const auto type = frame.find("t");
   if (type != frame.end() && *type == "report" && frame.contains("report") && frame["report"].is_object()) {
     attempt_.reports.push_back(std::move(frame["report"]));
-  } else if (type != frame.end() && *type == "ask" && attempt_.reused) {
+  } else if (type != frame.end() && *type == "ask" && attempt_.reused && !asked_) {
+    asked_ = true;
     if (ladder_ == Ladder::None) {
       host_.on_ask(id_);
     } else {

@@ -174,6 +174,7 @@ class Slot {
   double hung_up_at_ = 0;
   double test_limit_ = 0;
   bool exited_ = false;
+  bool asked_ = false;  ///< on_ask has been called for this attempt.
   bool stopping_ = false;
   Ladder ladder_ = Ladder::None;
   os::TimerId timer_ = 0;
