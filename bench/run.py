@@ -184,7 +184,7 @@ def _workers(title: str, suite: str, repeat: int, tests: int) -> None:
     rows = [
         ("plain pytest", [*ALONE, suite]),
         ("pytest-xdist -n2", [*OTHERS_OFF, "-p", "no:parallex", "-n2", suite]),
-        ("pytest-parallex, fork, 2 workers", [*OTHERS_OFF, "-p", "no:xdist", "--parallel=fork", "--parallex-workers=2", suite]),
+        ("pytest-parallex, fork, 2 workers", [*OTHERS_OFF, "-p", "no:xdist", "--parallel=fork", "--parallel-workers=2", suite]),
         ("holdfast worker, 2 slots", [*WORKER, "--hf-slots=2", suite]),
         ("holdfast test, 2 slots", [*HOLDFAST, "--hf-slots=2", suite]),
     ]

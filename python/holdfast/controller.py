@@ -13,10 +13,10 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import __version__, options, wire
+from holdfast import __version__, github, options, wire
 from holdfast.compat import fkit
 from holdfast.launch import Engine
-from holdfast.present import SHOWN, Gateway, Item, WorkerNode, module_report, present
+from holdfast.present import GOOD, SHOWN, Gateway, Item, WorkerNode, module_report, present
 from holdfast.procs import children_of, descendants_of
 from holdfast.progress import Progress
 from holdfast.relay import publish_warning
@@ -366,10 +366,14 @@ class Controller:
         self.summary.add(result, self.items)
         self.progress.ended(result["test"])
         if result["test"] is None:
-            self.config.hook.pytest_collectreport(report=module_report(result))
+            module = module_report(result)
+            self.summary.add_reports(result, [module])
+            self.config.hook.pytest_collectreport(report=module)
             return
         item = self.items[result["test"]]
         presented = present(self.config, item, result, self.items)
+        if result["verdict"] not in GOOD:
+            self.summary.add_reports(result, presented.reports)
         for text in presented.internal_errors:
             self._write_line(f"holdfast: internal error of a plugin in {item.nodeid}:\n{text}")
         for warning in presented.warnings:
@@ -411,6 +415,8 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self.summary.write(terminalreporter)
+        if github.is_here():
+            github.write(terminalreporter, self.summary.failures, self.summary.notes(), self.summary.verdicts)
         fkit.write_summary(self.config, terminalreporter, self.summary.crashed)
         if self.without_verdict:
             journal = self._short(self.settings.journal)

@@ -16,6 +16,7 @@ from holdfast.wire import Frame
 # How many of the tests that ran before are named in a report; all are in the ledger.
 _COMPANY = 10
 PYTEST_VERDICTS = frozenset(("passed", "failed", "error", "skipped", "xfailed", "xpassed"))
+GOOD = frozenset(("passed", "skipped", "xfailed", "xpassed"))
 # Letter and word on the terminal.
 SHOWN = {
     "crashed": ("C", "CRASHED"),

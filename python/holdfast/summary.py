@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from holdfast.github import Finding, finding_of
 from holdfast.present import SHOWN, Item, earlier_attempt, leaks_of
 from holdfast.wire import Frame
 
@@ -15,20 +16,30 @@ _TESTS = 50
 
 class Summary:
     def __init__(self) -> None:
-        self._verdicts: dict[str, int] = {}
+        self.verdicts: dict[str, int] = {}
         self.crashed: list[str] = []
+        self.failures: list[Finding] = []
         self._noted: dict[str, list[tuple[str, list[str]]]] = {}
+
+    def add_reports(self, result: Frame, reports: Sequence[Any]) -> None:
+        """For GitHub's annotations: where it failed, and what it said."""
+        finding = finding_of(result["id"], result["verdict"], reports)
+        if finding is not None:
+            self.failures.append(finding)
+
+    def notes(self) -> list[Finding]:
+        return [Finding(nodeid, note, "; ".join(lines)) for note, tests in sorted(self._noted.items()) for nodeid, lines in tests]
 
     def add(self, result: Frame, items: Sequence[Item]) -> None:
         verdict = result["verdict"]
-        self._verdicts[verdict] = self._verdicts.get(verdict, 0) + 1
+        self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
         if verdict == "crashed":
             self.crashed.append(result["id"])
         for note in result["notes"]:
             self._noted.setdefault(note, []).append((result["id"], _about(note, result, items)))
 
     def write(self, reporter: Any) -> None:
-        special = {name: count for name, count in self._verdicts.items() if name in SHOWN and name != "error"}
+        special = {name: count for name, count in self.verdicts.items() if name in SHOWN and name != "error"}
         if not special and not self._noted:
             return
         reporter.section("holdfast")
