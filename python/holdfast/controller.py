@@ -205,7 +205,9 @@ class Controller:
             return True
         if self.ready.get("stop"):
             raise session.Interrupted(str(self.ready["stop"]))
-        self.progress = Progress(self._reporter(), len(self.items))
+        # No line below the dots while a test may have the terminal.
+        reporter = None if options.is_interactive(self.config.option) else self._reporter()
+        self.progress = Progress(reporter, len(self.items))
         self._send({"t": "run"})
         previous = _raise_on_termination()
         try:

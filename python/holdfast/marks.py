@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.compat import benchmark, fkit
 from holdfast.compat.loaded import is_loaded
-from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, retries
+from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, is_interactive, retries
 from holdfast.wire import Frame
 
 # Seconds.
@@ -149,6 +149,8 @@ def _reuses_process(item: pytest.Item, isolation: str, given: dict[str, Any]) ->
 
 def timeout_of(item: pytest.Item, given: dict[str, Any]) -> Optional[float]:
     """Seconds from @pytest.mark.holdfast(timeout=) or else @pytest.mark.timeout."""
+    if is_interactive(item.config.option):
+        return None
     name, value = "holdfast", given.get("timeout")
     if value is None:
         mark = item.get_closest_marker("timeout")

@@ -226,14 +226,16 @@ def settings_of(config: pytest.Config) -> Settings:
     timeout: Union[float, None] = values["hf_timeout"]
     if timeout is None and fkit.is_enabled(config, config.option):
         timeout = fkit.timeout(config, config.option, seconds)
+    interactive = is_interactive(config.option)
     return Settings(
         slots=values["hf_slots"],
         isolation=values["hf_isolate"],
         strict=is_strict(config),
         retries=values["hf_retry"],
         flaky_fails=values["hf_flaky"] == "fail",
-        timeout=DEFAULT_TIMEOUT if timeout is None else timeout,
-        phases=values["hf_deadlines"],
+        # Nobody is hurried in a debugger.
+        timeout=0.0 if interactive else DEFAULT_TIMEOUT if timeout is None else timeout,
+        phases=dict.fromkeys(PHASES, 0.0) if interactive else values["hf_deadlines"],
         grace=values["hf_grace"],
         journal=_journal_path(config, values["hf_journal"], resume, notes),
         history=_history_path(config, values["hf_history"]),
@@ -244,16 +246,17 @@ def settings_of(config: pytest.Config) -> Settings:
     )
 
 
+def is_interactive(options: argparse.Namespace) -> bool:
+    """The user wants to debug in the terminal."""
+    return bool(getattr(options, "usepdb", False) or getattr(options, "trace", False))
+
+
 def _refuse_conflicts(config: pytest.Config) -> None:
     fkit.refuse_both(config)
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N")
-    for name in ("usepdb", "trace"):
-        if config.getoption(name, False):
-            raise pytest.UsageError(
-                f"--{'pdb' if name == 'usepdb' else name} needs the terminal, which tests under --holdfast do not have; "
-                "run the test alone, without --holdfast"
-            )
+    if is_interactive(config.option) and slots_of(config, config.option) != "1":
+        raise pytest.UsageError("--pdb and --trace need the terminal for one test at a time; add --hf-slots=1")
 
 
 def _history_path(config: pytest.Config, given: str) -> Optional[Path]:

@@ -47,6 +47,7 @@ def _start(config: pytest.Config) -> None:
     info = WorkerInfo({"argv": list(sys.argv)})
     slots = options.slots_of(config, config.known_args_namespace)
     info.slots = _count(slots)
+    info.interactive = options.is_interactive(config.known_args_namespace)
     randomly.prepare()
     engine = start_engine(slots, list(params.args), params.plugins, info)
     config.stash[_ENGINE] = engine

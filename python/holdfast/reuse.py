@@ -43,7 +43,6 @@ class Worker:
             done = runner.run_protocol(self.find(going), str(going["id"]))
             # A phase that is over must not be taken for one of the next test.
             runner.slate.enter(IDLE)
-            streams.flush_all()
             runner.report_done(done)
             cov.save_now_and_then(runner.config)
             following = self._next

@@ -154,7 +154,7 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
         crash.arm(files.stacks, files.slate)
         os.close(worker.stacks_fd)
         os.close(files.slate_fd)
-        streams.attach(worker.config, files.out, files.err, files.stream)
+        streams.attach(worker.config, files.out, files.err, worker.info.terminal_fd if worker.info.interactive else files.stream)
         worker.config.pluginmanager.unregister(worker)
         child.clear_exit_functions()
         runner = child.TestRunner(session, files.slate)

@@ -30,6 +30,10 @@ class WorkerInfo:
         self.testrun_uid = str(config.get("testrun_uid") or uuid.uuid4().hex)
         self.slots = int(config.get("slots") or 1)
         self.argv = list(config.get("argv") or sys.argv)
+        # --pdb and --trace: the tests have the terminal.
+        self.interactive = bool(config.get("interactive"))
+        # Where an interactive test's uncaptured output goes.
+        self.terminal_fd = -1
 
     def workerinput(self, slot: int) -> dict[str, Any]:
         return {
@@ -66,7 +70,10 @@ def run_root(
     if start is None:
         os._exit(0)
     out_fd, err_fd, stacks_fd, slate_fd = channel.take_fds(4)
-    streams.null_stdin()
+    if info.interactive:
+        info.terminal_fd = streams.out_of_the_way(os.dup(1))
+    else:
+        streams.null_stdin()
     os.dup2(out_fd, 1)
     os.dup2(err_fd, 2)
     slate = Slate(slate_fd)

@@ -30,12 +30,12 @@ def small(suite: Any) -> Any:
         ("--hf-deadlines=setup", "'setup' is not PHASE:SECONDS"),
         ("--hf-isolate=none-of-these", "'none-of-these' is not an isolation"),
         ("--hf-nonsense", "unrecognized arguments: --hf-nonsense"),
-        ("--pdb", "--pdb needs the terminal"),
+        ("--pdb --hf-slots=2", "--pdb and --trace need the terminal for one test at a time; add --hf-slots=1"),
         ("--hf-resume", "there is no ledger in"),
     ],
 )
 def test_option_values(small: Any, option: str, says: str) -> None:
-    run = small.run(option)
+    run = small.run(*option.split())
     assert run.code == 4, run.output
     assert says in run.output
     assert "Traceback" not in run.output

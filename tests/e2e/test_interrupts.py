@@ -148,3 +148,31 @@ def test_progress_line_on_a_terminal(suite: Any, until: Any) -> None:
     until(terminal.ended, "the run did not end")
     assert terminal.process.returncode == 0
     assert Path(suite.log).exists()
+
+
+@pytest.mark.parametrize("isolation", ["test", "worker"])
+def test_pdb_has_the_terminal_with_one_slot(suite: Any, until: Any, isolation: str) -> None:
+    suite.write(
+        test_it="def test_fine(): pass\ndef test_fails():\n    secret = 41 + 1\n    assert secret == 0\ndef test_after(): pass\n"
+    )
+    terminal = Terminal(suite, "--hf-slots=1", "--hf-timeout=1", f"--hf-isolate={isolation}", "--pdb", "--color=no")
+    prompts = 0
+    while not terminal.ended():
+        until(lambda seen=prompts: terminal.read().count("(Pdb)") > seen or terminal.ended(), "no prompt came")
+        if terminal.ended():
+            break
+        terminal.press(b"p 'it is', secret\nc\n" if not prompts else b"c\n")
+        prompts = terminal.output.count("(Pdb)") + (0 if prompts else 1)
+    assert "('it is', 42)" in terminal.read(), terminal.output
+    assert terminal.process.returncode == 1
+    assert "1 failed, 2 passed" in terminal.output
+
+
+def test_quitting_pdb_ends_the_run(suite: Any, until: Any) -> None:
+    suite.write(test_it="def test_fails(): assert 0\ndef test_after(): pass\n")
+    terminal = Terminal(suite, "--hf-slots=1", "--pdb")
+    until(lambda: "(Pdb)" in terminal.read(), "no prompt came")
+    terminal.press(b"q\n")
+    until(terminal.ended, "the run did not end")
+    assert terminal.process.returncode == 2
+    assert "Quitting debugger" in terminal.read()

@@ -19,12 +19,12 @@ def expectation(nodeid: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {"verdict": found}
 
 
-@pytest.mark.parametrize("slots", [1, 2, 8])
-def test_every_victim_gets_its_verdict(suite: Any, slots: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("slots", "isolation"), [(1, "test"), (2, "test"), (8, "test"), (2, "worker")])
+def test_every_victim_gets_its_verdict(suite: Any, slots: int, isolation: str, tmp_path: Path) -> None:
     for path in VICTIMS.glob("test_*.py"):
         suite.file(path.name, path.read_text())
     suite.file("pytest.ini", "[pytest]\n")
-    run = suite.run(f"--hf-slots={slots}", "--hf-timeout=3", "--hf-grace=1", "--junitxml=junit.xml")
+    run = suite.run(f"--hf-slots={slots}", f"--hf-isolate={isolation}", "--hf-timeout=3", "--hf-grace=1", "--junitxml=junit.xml")
     assert run.code == 1, run.output
     verdicts = run.verdicts
     failures = {
@@ -36,7 +36,12 @@ def test_every_victim_gets_its_verdict(suite: Any, slots: int, tmp_path: Path) -
         allowed = expected["verdict"] if isinstance(expected["verdict"], list) else [expected["verdict"]]
         assert verdict in allowed, f"{nodeid}: {verdict}, expected one of {allowed}\n{run.output}"
         # Threads and shared memory are charged by a later version; processes are now.
-        if "leaked" in expected.get("notes", []) and nodeid.rpartition("::")[2] not in ("test_thread", "test_shared_memory"):
+        # A worker's are charged to none.
+        if (
+            isolation == "test"
+            and "leaked" in expected.get("notes", [])
+            and nodeid.rpartition("::")[2] not in ("test_thread", "test_shared_memory")
+        ):
             assert "leaked" in run.notes[nodeid], nodeid
         for text in expected.get("says", []):
             name = nodeid.rpartition("::")[2] if "::" in nodeid else nodeid.removesuffix(".py")
