@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <sstream>
 
-#include "inventory/group_dirs.h"
+#include "os/group_dirs.h"
 
 namespace holdfast::inventory {
 
@@ -30,10 +30,10 @@ int cpus_of_quota(const std::string& text) {
 
 int usable_cpus() {
   int cpus = std::max(1, cpus_of_affinity());
-  for (const GroupDir& dir : group_dirs("cpu")) {
-    int quota =
-        cpus_of_quota(dir.v2 ? read_line(dir.path + "/cpu.max")
-                             : read_line(dir.path + "/cpu.cfs_quota_us") + " " + read_line(dir.path + "/cpu.cfs_period_us"));
+  for (const os::GroupDir& dir : os::group_dirs("cpu")) {
+    int quota = cpus_of_quota(dir.v2 ? os::read_line(dir.path + "/cpu.max")
+                                     : os::read_line(dir.path + "/cpu.cfs_quota_us") + " " +
+                                           os::read_line(dir.path + "/cpu.cfs_period_us"));
     if (quota > 0) cpus = std::min(cpus, quota);
   }
   return cpus;

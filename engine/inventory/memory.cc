@@ -5,7 +5,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "inventory/group_dirs.h"
+#include "os/group_dirs.h"
 
 namespace holdfast::inventory {
 
@@ -26,8 +26,8 @@ Memory of_machine() {
 }
 
 // Page cache counts as used in a group, but the kernel gives it up before it kills.
-std::uint64_t used_in(const GroupDir& dir) {
-  std::uint64_t used = bytes_of_limit(read_line(dir.path + (dir.v2 ? "/memory.current" : "/memory.usage_in_bytes")));
+std::uint64_t used_in(const os::GroupDir& dir) {
+  std::uint64_t used = bytes_of_limit(os::read_line(dir.path + (dir.v2 ? "/memory.current" : "/memory.usage_in_bytes")));
   std::ifstream in(dir.path + "/memory.stat");
   for (std::string line; std::getline(in, line);) {
     std::istringstream words(line);
@@ -49,8 +49,8 @@ std::uint64_t bytes_of_limit(const std::string& text) {
 
 Memory memory() {
   Memory result = of_machine();
-  for (const GroupDir& dir : group_dirs("memory")) {
-    std::uint64_t limit = bytes_of_limit(read_line(dir.path + (dir.v2 ? "/memory.max" : "/memory.limit_in_bytes")));
+  for (const os::GroupDir& dir : os::group_dirs("memory")) {
+    std::uint64_t limit = bytes_of_limit(os::read_line(dir.path + (dir.v2 ? "/memory.max" : "/memory.limit_in_bytes")));
     if (limit == 0) continue;
     std::uint64_t used = used_in(dir);
     result.limit = std::min(result.limit, limit);

@@ -269,8 +269,8 @@ Status Ledger::end_attempt(const Record& record, const std::string& cause, doubl
 Status Ledger::finish_attempt(const Record& record, double at) {
   HOLDFAST_TRY(write_attempt(record, "", at));
   return finish_test_.bind(std::string_view(record.verdict))
-                   .bind(std::string_view(record.notes))
-                   .bind(record.duration)
+      .bind(std::string_view(record.notes))
+      .bind(record.duration)
       .bind(std::int64_t{record.attempts})
       .bind(record.test)
       .run();

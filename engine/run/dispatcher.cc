@@ -198,6 +198,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       ids_.push_back(item.value("id", ""));
       Test test;
       test.limit = number(item, "timeout", 0);
+      test.memory = item.value("demand", wire::Json::object()).value("memory", std::uint64_t{0});
       wishes_.add(ids_.back(), item);
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
@@ -276,7 +277,8 @@ void Dispatcher::replay() {
                                   [&, &module_id = id](const FatalModule& m) { return m.id == module_id; }),
                    fatal_.end());
     }
-    settle(record, id, true, wire::Json::parse(record.reports, nullptr, false), wire::Json::parse(record.detail, nullptr, false));
+    settle(record, id, true, wire::Json::parse(record.reports, nullptr, false),
+           wire::Json::parse(record.detail, nullptr, false));
   }
 }
 
@@ -433,11 +435,13 @@ std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   Test& state = tests_[test];
   ++state.attempts;
   // With it goes what has ended meanwhile.
-  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall())) || !publish()) return {};
+  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall())) || !publish())
+    return {};
   judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
   if (!std::exchange(began_any_, true)) log_event("first_attempt", nlohmann::ordered_json::object());
   tell_if_it_takes_long(test, slot);
-  return Order{test, ids_[test], state.limit, queue_.may_reuse(test)};
+  bool reuse = queue_.may_reuse(test);
+  return Order{test, ids_[test], state.limit, reuse, reuse ? 0 : state.memory};
 }
 
 // Only of tests that take a while: nobody could read a line that changes faster, and most tests are over by then.
@@ -577,11 +581,13 @@ void Dispatcher::weigh_attempts(std::size_t test, journal::Record& record, wire:
 }
 
 // What the log and the controller are to hear, once the verdict is safe in the ledger.
-void Dispatcher::settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports, wire::Json detail) {
+void Dispatcher::settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports,
+                        wire::Json detail) {
   wire::Json notes = wire::Json::parse(record.notes, nullptr, false);
   News news;
-  news.event = {{"event", "verdict"},          {"id", id}, {"verdict", record.verdict}, {"notes", notes}, {"attempts", record.attempts},
-                {"duration", record.duration}};
+  news.event = {{"event", "verdict"},          {"id", id},
+                {"verdict", record.verdict},   {"notes", notes},
+                {"attempts", record.attempts}, {"duration", record.duration}};
   news.frame = {{"t", "result"},
                 {"id", id},
                 {"verdict", record.verdict},

@@ -62,6 +62,7 @@ class Dispatcher {
   };
   struct Test {
     double limit = 0;
+    std::uint64_t memory = 0;  ///< Bytes that it declared.
     int attempts = 0;
     bool settled = false;
     bool urgent = false;               ///< It waits for its second judgement.
@@ -99,7 +100,8 @@ class Dispatcher {
   void on_finished(Attempt attempt);
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
   void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
-  void weigh_attempts(std::size_t test, journal::Record& record, wire::Json& reports, wire::Json& notes, wire::Json& detail) const;
+  void weigh_attempts(std::size_t test, journal::Record& record, wire::Json& reports, wire::Json& notes,
+                      wire::Json& detail) const;
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
                     const std::string& out, const std::string& err);
   void on_abandoned(std::size_t test, int slot);

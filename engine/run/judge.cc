@@ -25,6 +25,7 @@ bool is_good(const std::string& verdict) {
 }
 
 std::string judge(const Evidence& evidence) {
+  if (evidence.memory_kills > 0) return "oom";  // The kernel says so, whatever came of it.
   if (evidence.timed_out) return "timeout";
   if (!evidence.problem.empty()) return "error";
   if (evidence.done && evidence.lives_on) {
@@ -51,6 +52,11 @@ nlohmann::json describe(const Evidence& evidence, const std::string& verdict) {
   if (verdict == "error" && !evidence.problem.empty()) detail["problem"] = evidence.problem;
   if (is_pytest_verdict(verdict) && evidence.problem.empty()) return detail;
   detail["phase"] = name_of(evidence.timed_out ? *evidence.timed_out : phase_of(evidence.slate));
+  if (verdict == "oom") {
+    detail["memory_limit"] = evidence.memory_limit;
+    detail["memory_peak"] = evidence.memory_peak;
+    detail["memory_kills"] = evidence.memory_kills;
+  }
   if (verdict == "timeout") {
     detail["limit"] = evidence.limit;
     detail["was_stopped"] = evidence.was_stopped;

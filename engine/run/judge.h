@@ -34,6 +34,9 @@ struct Evidence {
   std::optional<Phase> timed_out;  ///< The phase in which a deadline passed.
   double limit = 0;                ///< That deadline, seconds.
   bool was_stopped = false;        ///< It was in state T (SIGSTOP) at the deadline.
+  std::uint64_t memory_limit = 0;  ///< Bytes; of its own control group, if it had one.
+  std::uint64_t memory_peak = 0;   ///< Bytes in use in that group at most,
+  int memory_kills = 0;            ///< and how many of its processes the kernel killed for want of memory.
   std::string problem;             ///< It broke the protocol: what was wrong.
   bool hung_up = false;            ///< It closed its channel (or called exec) without having finished.
   Slate slate{};                   ///< A copy of the page at its end.

@@ -147,6 +147,7 @@ void Slot::on_forked(pid_t pid) {
   process->pid = pid;
   // May fail if it is dead already; its exit is then the next frame, and nothing needs to be sent to it.
   if (Result<os::Fd> pidfd = os::open_pidfd(pid)) process->pidfd = std::move(*pidfd);
+  if (process == current_.get()) send_go();
 }
 
 // ---- one test --------------------------------------------------------------------------------------------------------------
@@ -175,9 +176,22 @@ void Slot::begin(const Order& order, bool fork_next) {
   }
   wire::Json go = {{"t", "go"}, {"test", order.test}, {"id", order.id}};
   if (order.reuse) go["reuse"] = true;
-  current_->channel->send(go);
+  go_ = std::move(go);
+  if (order.memory > 0) {
+    memory_group_ = os::MemoryGroup::create(fmt::format("holdfast-{}-{}", ::getpid(), id_), order.memory);
+    attempt_.evidence.memory_limit = memory_group_.usable() ? order.memory : 0;
+  }
+  send_go();
   check_deadline();
   if (fork_next && next_ == nullptr) fork_process();
+}
+
+void Slot::send_go() {
+  if (current_ == nullptr || !go_) return;
+  if (memory_group_.usable() && current_->pid == 0) return;  // Its number comes with the zygote's answer.
+  if (memory_group_.usable()) [[maybe_unused]]
+    bool added = memory_group_.add(current_->pid);
+  current_->channel->send(*std::exchange(go_, std::nullopt));
 }
 
 void Slot::start_attempt(const Order& order) {
@@ -512,6 +526,11 @@ void Slot::finish() {
   std::optional<Order> promised = std::exchange(announced_, std::nullopt);
   if (attempt_.reused) attempt_.before = std::move(ended->ran);
   Attempt attempt = take_attempt();
+  if (memory_group_.usable()) {
+    attempt.evidence.memory_kills = memory_group_.kills();
+    attempt.evidence.memory_peak = memory_group_.peak();
+    memory_group_ = os::MemoryGroup();
+  }
   attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);

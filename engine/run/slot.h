@@ -18,6 +18,7 @@
 
 #include "os/cgroup.h"
 #include "os/loop.h"
+#include "os/memory_group.h"
 #include "os/sys.h"
 #include "run/files.h"
 #include "run/judge.h"
@@ -30,8 +31,9 @@ namespace holdfast::run {
 struct Order {
   std::size_t test = 0;
   std::string id;
-  double limit = 0;    ///< The test's own, seconds; 0 for none.
-  bool reuse = false;  ///< In the slot's worker.
+  double limit = 0;          ///< The test's own, seconds; 0 for none.
+  bool reuse = false;        ///< In the slot's worker.
+  std::uint64_t memory = 0;  ///< Bytes that it declared; 0 for none. Only without `reuse`.
 };
 
 /// An ended attempt, for the dispatcher to record and show.
@@ -126,6 +128,7 @@ class Slot {
   void on_exited(pid_t pid, int status, std::uint64_t peak);
   Status listen_to(Process& process);
   void start_attempt(const Order& order);
+  void send_go();
   void on_test_frame(const Process* process, wire::Json frame);
   void on_test_hung_up(const Process* process, const std::string& problem);
   void on_done_in_worker();
@@ -174,7 +177,9 @@ class Slot {
   double hung_up_at_ = 0;
   double test_limit_ = 0;
   bool exited_ = false;
-  bool asked_ = false;  ///< on_ask has been called for this attempt.
+  os::MemoryGroup memory_group_;  ///< Of the running test, if it has declared its memory.
+  std::optional<wire::Json> go_;  ///< Its order, held back until its process is in that group.
+  bool asked_ = false;            ///< on_ask has been called for this attempt.
   bool stopping_ = false;
   Ladder ladder_ = Ladder::None;
   os::TimerId timer_ = 0;

@@ -138,6 +138,8 @@ def _reuses_process(item: pytest.Item, isolation: str, given: dict[str, Any]) ->
     forked = item.get_closest_marker("forked") is not None or bool(item.config.getoption("forked", False))
     if wanted is None and fkit.is_unisolated(item):
         wanted = "worker"
+    if wanted is None and given.get("memory") is not None:
+        return False  # Its memory can be limited, and proved, only for a process of its own.
     if wanted is None:
         return isolation == "worker" and not forked
     if wanted not in ISOLATIONS:

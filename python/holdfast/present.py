@@ -22,6 +22,7 @@ SHOWN = {
     "crashed": ("C", "CRASHED"),
     "timeout": ("T", "TIMEOUT"),
     "exited": ("Q", "EXITED"),
+    "oom": ("M", "OOM"),
     "error": ("E", "ERROR"),
     "lost": ("L", "LOST"),
 }
@@ -173,6 +174,10 @@ def headline_of(verdict: str, detail: Frame) -> str:
     if verdict == "timeout":
         stopped = ", the process was stopped (SIGSTOP)" if detail.get("was_stopped") else ""
         return f"timeout in {phase}: not finished after {detail.get('limit', 0):g} s{stopped}"
+    if verdict == "oom":
+        limit, peak = (int(detail.get(key, 0)) / (1 << 20) for key in ("memory_limit", "memory_peak"))
+        killed = f"the kernel killed {detail.get('memory_kills')} of its processes"
+        return f"oom in {phase}: {killed} at the {limit:.0f} MiB that it declared (peak {peak:.0f} MiB)"
     if verdict == "exited":
         code = detail.get("code", 0)
         how = "closed its socket, or was replaced by another program (exec), and ended" if detail.get("hung_up") else "ended"

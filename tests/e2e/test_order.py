@@ -226,3 +226,49 @@ def test_wrong_marks(suite: Any, mark: str, text: str) -> None:
     assert run.code == 4
     assert text in run.output and "test_it.py::test_one" in run.output
     assert "Traceback" not in run.output
+
+
+@pytest.mark.parametrize("isolation", ["test", "worker"])
+def test_more_than_the_declared_memory_is_oom_and_hits_nobody_else(suite: Any, isolation: str) -> None:
+    suite.write(
+        test_it="""
+import pytest, subprocess, sys
+def eat(size): return len(bytearray(b"x") * (size << 20))
+@pytest.mark.holdfast(memory="64M")
+def test_eats(): print("about to eat"); eat(400)
+@pytest.mark.holdfast(memory="64M")
+def test_its_child_eats():
+    subprocess.run([sys.executable, "-c", "bytearray(b'x') * (400 << 20)"])
+@pytest.mark.holdfast(memory="400M")
+def test_within(): eat(100)
+@pytest.mark.parametrize("i", range(4))
+def test_other(i): eat(100)
+"""
+    )
+    run = suite.run("--hf-slots=2", f"--hf-isolate={isolation}")
+    if set(run.verdicts.values()) == {"passed"}:
+        pytest.skip("this machine lets us make no control group with a memory limit, so `oom` cannot be proved here")
+    assert run.code == 1
+    bad = {name: verdict for name, verdict in run.short().items() if verdict != "passed"}
+    assert bad == {"test_eats": "oom", "test_its_child_eats": "oom"}, run.output
+    assert "oom in call: the kernel killed 1 of its processes at the 64 MiB that it declared" in run.output
+    assert "about to eat" in run.output
+
+
+def test_a_retry_for_memory_runs_alone(suite: Any, tmp_path: Path) -> None:
+    suite.write(
+        test_it=BESIDE.replace("MARK", "holdfast(memory='64M')").replace(
+            "def test_marked(i): assert beside(i) == 1",
+            "def test_marked(i):\n"
+            "    first = not pathlib.Path(f'tried{i}').exists()\n"
+            "    pathlib.Path(f'tried{i}').touch()\n"
+            "    if first: bytearray(b'x') * (400 << 20)\n"
+            "    else: assert beside(i) == 1",
+        )
+    )
+    (tmp_path / "running").mkdir()
+    run = suite.run("--hf-slots=3", "--hf-retry=oom:1")
+    if not any("flaky" in notes for notes in run.notes.values()):
+        pytest.skip("this machine lets us make no control group with a memory limit, so `oom` cannot be proved here")
+    assert run.code == 0, run.output
+    assert [notes for name, notes in run.notes.items() if "marked" in name] == [["flaky"]] * 3

@@ -1,8 +1,8 @@
-#include "inventory/group_dirs.h"
+#include "os/group_dirs.h"
 
 #include <fstream>
 
-namespace holdfast::inventory {
+namespace holdfast::os {
 
 namespace {
 
@@ -40,4 +40,4 @@ std::vector<GroupDir> group_dirs(const std::string& controller) {
   return dirs;
 }
 
-}  // namespace holdfast::inventory
+}  // namespace holdfast::os

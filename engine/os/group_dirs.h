@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-namespace holdfast::inventory {
+namespace holdfast::os {
 
 struct GroupDir {
   std::string path;
@@ -18,4 +18,4 @@ std::vector<GroupDir> group_dirs(const std::string& controller);
 /// The first line of a file, or "".
 std::string read_line(const std::string& path);
 
-}  // namespace holdfast::inventory
+}  // namespace holdfast::os
