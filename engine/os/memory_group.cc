@@ -40,7 +40,8 @@ MemoryGroup MemoryGroup::create(const std::string& name, std::uint64_t bytes) {
     if (own == dirs.end() || ::access(own->path.c_str(), W_OK) != 0) continue;
     const std::string& parent = own->path;
     if (v2 && !write_file(parent + "/cgroup.subtree_control", "+memory")) continue;
-    std::string path = parent + "/" + name;
+    std::string path = parent;
+    path.append("/").append(name);
     if (::mkdir(path.c_str(), 0755) != 0) continue;
     std::string limit = std::to_string(bytes);
     if (write_file(path + (v2 ? "/memory.max" : "/memory.limit_in_bytes"), limit)) {

@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <charconv>
+#include <ctime>
 #include <set>
+#include <sstream>
 
 #include "base/result.h"
 #include "os/fd.h"

@@ -87,8 +87,9 @@ void Scheduler::order_chunks() {
     for (std::uint32_t i = 0; i < chunks_.size(); ++i) widths[i] = width(i);
     std::vector<double> times(chunks_.size());
     for (std::uint32_t i = 0; i < chunks_.size(); ++i) times[i] = time_of(chunks_[i]);
-    std::stable_sort(pool_.begin(), pool_.end(), [&](std::uint32_t a, std::uint32_t b) {
-      return widths[a] != widths[b] ? widths[a] > widths[b] : times[a] > times[b];
+    std::sort(pool_.begin(), pool_.end(), [&](std::uint32_t a, std::uint32_t b) {
+      if (widths[a] != widths[b]) return widths[a] > widths[b];
+      return times[a] != times[b] ? times[a] > times[b] : a < b;
     });
   }
   rank_.resize(pool_.size());
