@@ -109,18 +109,21 @@ def peers() -> None:
 def numpy(name: str, tests: int, repeat: int) -> None:
     where = subprocess.check_output([str(PYTHON), "-c", "import numpy; print(numpy.__path__[0])"], text=True).strip()
     suite = f"{where}/{name}/tests"
-    hypothesis = [a for a in ALONE if a != "no:hypothesispytest"][:-1]
+    # With hypothesis, which numpy's tests use.
+    hypothesis = [part for name in ALONE[1::2] if name != "no:hypothesispytest" for part in ("-p", name)]
+    ours = [*hypothesis, "--holdfast", f"--hf-journal={PLACE}/bench.db", f"--hf-history={PLACE}/history.db", "--hf-slots=2"]
     rows = [
         ("plain pytest", [*hypothesis, suite]),
-        ("pytest-xdist -n2", ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-n2", suite]),
+        ("pytest-xdist -n2", ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-p", "no:parallex", "-n2", suite]),
         ("naive loop, 2 slots", [*hypothesis, "-p", "naive_fork", "--naive-slots=2", suite]),
-        ("holdfast, 2 slots", [*hypothesis, "--holdfast", f"--hf-journal={PLACE}/bench.db", "--hf-slots=2", suite]),
+        ("holdfast, 2 slots", [*ours, suite]),
+        ("holdfast worker, 2 slots", [*ours, "--hf-isolate=worker", suite]),
     ]
     table(f"numpy.{name}", rows, repeat, tests, "naive loop, 2 slots")
 
 
 def linalg() -> None:
-    numpy("linalg", 489, 1)
+    numpy("linalg", 489, 2)
 
 
 def lib() -> None:
