@@ -285,11 +285,17 @@ void Slot::on_done_in_worker() {
 
 void Slot::retire_worker() {
   retiring_ = true;
+  worker_expired_ = 0;
   files_.clear();
   worker_->channel->send({{"t", "end"}});
   double limit = limits_.exit > 0 ? limits_.exit : 3600;
-  after(limit, [this] {
-    if (worker_ != nullptr) os::send_signal(worker_->pidfd, SIGKILL);
+  after(limit, [this, limit] {
+    if (worker_ == nullptr) return;
+    worker_expired_ = limit;
+    os::send_signal(worker_->pidfd, kStackSignal);
+    after(0.5, [this] {
+      if (worker_ != nullptr) os::send_signal(worker_->pidfd, SIGKILL);
+    });
   });
 }
 
@@ -301,6 +307,10 @@ void Slot::on_worker_gone(int status) {
   end.began = std::move(worker_->began);
   end.evidence.exit = exit_of_wait_status(status);
   end.evidence.slate = files_.slate();
+  if (retiring_ && worker_expired_ > 0) {
+    end.evidence.timed_out = Phase::Exit;
+    end.evidence.limit = worker_expired_;
+  }
   end.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   end.out = os::read_tail(files_.out.get(), kOutputTail);
   end.err = os::read_tail(files_.err.get(), kOutputTail);
@@ -309,6 +319,8 @@ void Slot::on_worker_gone(int status) {
   if (retiring_) {
     settle_worker(loop_.clock().now() + os::seconds(kSurvivorGrace));
   } else {
+    // By itself, between two tests: what it had started goes with it, unless a test runs whose processes those may be.
+    if (current_ == nullptr) os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
     host_.on_worker_ended(*std::exchange(ended_worker_, std::nullopt));
   }
 }
@@ -460,6 +472,9 @@ bool Slot::is_ours(pid_t pid) const {
          (worker_ != nullptr && pid == worker_->pid);
 }
 
+// /proc counts in hundredths of a second, rounded down.
+bool Slot::began_with_test(pid_t pid) const { return os::start_time(pid) >= begun_ - 0.01; }
+
 std::vector<pid_t> Slot::survivors() const {
   std::vector<pid_t> found;
   if (zygote_pid_ == 0) return found;
@@ -469,9 +484,8 @@ std::vector<pid_t> Slot::survivors() const {
     if (is_ours(pid)) continue;
     // A process that is being forked ahead, and whose number has not reached us yet.
     if (next_ != nullptr && next_->pid == 0) continue;
-    // With a worker about, what was there before this test is an earlier one's. (/proc counts in hundredths of a second,
-    // rounded down.)
-    if (current_ != nullptr && (attempt_.reused || worker_ != nullptr) && os::start_time(pid) < begun_) continue;
+    // Beside a kept worker, what was there before this test is the worker's.
+    if (current_ != nullptr && worker_ != nullptr && !began_with_test(pid)) continue;
     char state = os::process_state(pid);
     if (state != 'Z' && state != 'X' && state != '\0') found.push_back(pid);
   }
@@ -494,6 +508,8 @@ void Slot::look_for_survivors(os::Time give_up) {
     return;
   }
   for (pid_t pid : left) {
+    // All of it is killed, but what earlier tests of a worker had left is not charged to the one in which it died.
+    if (attempt_.reused && !began_with_test(pid)) continue;
     attempt_.evidence.survivors.push_back({pid, os::command_line(pid)});
     for (pid_t below : os::descendants_of(pid)) attempt_.evidence.survivors.push_back({below, os::command_line(below)});
   }

@@ -142,6 +142,7 @@ class Slot {
   void look_for_survivors(os::Time give_up);
   void wait_for_kill(int tries);
   [[nodiscard]] bool is_ours(pid_t pid) const;
+  [[nodiscard]] bool began_with_test(pid_t pid) const;
   [[nodiscard]] std::vector<pid_t> survivors() const;
   void finish();
   Attempt take_attempt();
@@ -171,6 +172,7 @@ class Slot {
   std::unique_ptr<Process> worker_;  ///< Kept, and not running a test now.
   std::optional<Order> announced_;   ///< What the worker was told to go on with.
   bool retiring_ = false;
+  double worker_expired_ = 0;  ///< The limit that it overstepped at its exit, seconds; 0 if it did not.
   std::optional<WorkerEnd> ended_worker_;
   Attempt attempt_;
   double begun_ = 0;

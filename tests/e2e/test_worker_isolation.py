@@ -261,3 +261,29 @@ def test_a_killed_run_is_resumed(suite: Any, until: Any, tree: Any, kill: Any) -
     run = suite.run("--hf-slots=2", "--hf-isolate=worker", "--hf-journal=j.db", "--hf-resume")
     assert run.code == 0, run.output
     assert len(run.verdicts) == 40
+
+
+def test_a_worker_that_hangs_at_its_exit_is_ended(suite: Any) -> None:
+    suite.write(
+        test_it="import atexit, time\ndef hang(): time.sleep(3600)\ndef test_one(): atexit.register(hang)\ndef test_two(): pass\n"
+    )
+    run = suite.run("--hf-slots=1", "--hf-isolate=worker", "--hf-deadlines=exit:1")
+    assert run.code == 1, run.output
+    assert {v for k, v in run.verdicts.items() if "worker" not in k} == {"passed"}
+    assert [v for k, v in run.verdicts.items() if "worker" in k] == ["timeout"]
+    assert "in hang" in run.output
+
+
+def test_a_crash_is_not_charged_with_what_earlier_tests_left(suite: Any) -> None:
+    suite.write(
+        test_it="""
+import os, subprocess, time
+def test_leaves(): subprocess.Popen(["setsid", "sleep", "3600"])
+def test_waits(): time.sleep(0.05)
+def test_crashes(): os.abort()
+"""
+    )
+    run = suite.run("--hf-slots=1", "--hf-isolate=worker")
+    assert run.short()["test_crashes"] == "crashed"
+    assert run.notes["test_it.py::test_crashes"] == []
+    assert not suite.survivors()

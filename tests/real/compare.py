@@ -1,6 +1,8 @@
 """Runs real suites from PyPI with and without --holdfast and compares every (id, phase, outcome).
 
-    python tests/real/compare.py [--slots 1,2,4] [SUITE ...]        suites: attrs, pluggy, click, tornado, numpy.linalg
+    python tests/real/compare.py [--slots 1,2,4] [--isolate test,worker] [SUITE ...]
+
+Suites: attrs, pluggy, click, tornado, numpy.linalg, networkx, pandas (a folder of each).
 
 Needs a Python environment with holdfast; makes one more below build/real/ with what the suites need. The suites' sources are their sdists.
 """
@@ -8,6 +10,7 @@ Needs a Python environment with holdfast; makes one more below build/real/ with 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -25,7 +28,10 @@ SUITES = {
     "pluggy": ("pluggy==1.7.0", "testing", []),
     "click": ("click==8.5.1", "tests", []),
     "tornado": ("tornado==6.6.1", "tornado/test", []),
-    "numpy.linalg": ("numpy==2.4.6", "", ["hypothesis"]),
+    # These carry their tests in the wheel: the folder is inside the installed package.
+    "numpy.linalg": ("numpy==2.4.6", "numpy/linalg/tests", ["hypothesis"]),
+    "networkx": ("networkx==3.6.1", "networkx/classes/tests", ["numpy==2.4.6"]),
+    "pandas": ("pandas==3.1.1", "pandas/tests/reshape", ["hypothesis", "numpy==2.4.6"]),
 }
 RECORDER = """
 import json, os
@@ -47,8 +53,8 @@ def environment() -> Path:
     python = venv / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-        needs = {need for release, _, more in SUITES.values() for need in [release, *more]}
-        subprocess.run([python, "-m", "pip", "install", "-q", "pytest==9.2.0", *sorted(needs)], check=True)
+    needs = {need for release, _, more in SUITES.values() for need in [release, *more]}
+    subprocess.run([python, "-m", "pip", "install", "-q", "pytest==9.2.0", *sorted(needs)], check=True)
     subprocess.run([python, "-m", "pip", "install", "-q", "--no-deps", "--force-reinstall", HERE], check=True)
     (PLACE / "suite_recorder.py").write_text(RECORDER)
     return python
@@ -57,10 +63,10 @@ def environment() -> Path:
 def source(python: Path, name: str) -> tuple[Path, str]:
     """The folder to run in, and the tests in it."""
     release, tests, _ = SUITES[name]
-    if name == "numpy.linalg":
-        where = subprocess.check_output([python, "-c", "import numpy; print(numpy.__path__[0])"], text=True).strip()
+    if name in ("numpy.linalg", "networkx", "pandas"):
+        where = subprocess.check_output([python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], text=True).strip()
         (PLACE / "empty").mkdir(exist_ok=True)
-        return PLACE / "empty", f"{where}/linalg/tests"
+        return PLACE / "empty", f"{where}/{tests}"
     folder = PLACE / release.replace("==", "-")
     if not folder.exists():
         subprocess.run([python, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", PLACE, release], check=True)
@@ -83,6 +89,7 @@ def outcomes(python: Path, folder: Path, tests: str, *args: str) -> tuple[dict[s
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--slots", default="1,2,4")
+    parser.add_argument("--isolate", default="test")
     parser.add_argument("suites", nargs="*", default=list(SUITES))
     options = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
@@ -92,11 +99,11 @@ def main() -> int:
         folder, tests = source(python, name)
         plain, seconds = outcomes(python, folder, tests)
         print(f"{name}: {len(plain)} tests, plain pytest {seconds:.1f} s", flush=True)
-        for slots in options.slots.split(","):
-            ours, seconds = outcomes(python, folder, tests, "--holdfast", f"--hf-slots={slots}")
+        for isolation, slots in itertools.product(options.isolate.split(","), options.slots.split(",")):
+            ours, seconds = outcomes(python, folder, tests, "--holdfast", f"--hf-slots={slots}", f"--hf-isolate={isolation}")
             differing = [nodeid for nodeid in {*plain, *ours} if plain.get(nodeid) != ours.get(nodeid)]
             different += len(differing)
-            print(f"  {slots} slots: {seconds:.1f} s, {len(differing)} differ", flush=True)
+            print(f"  {isolation}, {slots} slots: {seconds:.1f} s, {len(differing)} differ", flush=True)
             for nodeid in sorted(differing)[:10]:
                 print(f"    {nodeid}: {plain.get(nodeid)} {ours.get(nodeid)}")
     return 1 if different else 0
