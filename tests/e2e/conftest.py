@@ -18,6 +18,11 @@ import pytest
 
 LIMIT = 120.0
 
+# Under nohup, or in the background of a script, these are ignored, and every program that is started here would inherit that.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _usual)
+
 
 @dataclass
 class Run:
