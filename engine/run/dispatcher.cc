@@ -93,6 +93,9 @@ void Dispatcher::on_control_frame(const wire::Json& frame) {
     run_tests();
   } else if (type == "stop") {
     stop(number(frame, "grace", limits_.grace));
+  } else if (type == "seen") {
+    unseen_ = std::max(0, unseen_ - 1);
+    if (unseen_ == 0 && running_) wake_idle();
   } else if (type == "finish") {
     finish(frame.value("exitstatus", 0));
   }
@@ -109,6 +112,7 @@ void Dispatcher::configure(const wire::Json& frame) {
   limits_.grace = number(limits, "grace", limits_.grace);
   tell_starts_ = frame.value("tell_starts", false);
   strict_ = frame.value("strict", false);
+  pause_on_failure_ = frame.value("pause_on_failure", false);
   flaky_fails_ = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
   dealing_.dist = frame.value("dist", "dynamic");
@@ -402,6 +406,7 @@ void Dispatcher::give_work(int slot) {
     check_end();
     return;
   }
+  if (!stopping_ && unseen_ > 0) return;
   if (!stopping_ && !queue_.empty() && must_wait_for_memory()) return;
   std::optional<std::size_t> test;
   auto reserved = reserved_.find(slot);
@@ -426,7 +431,9 @@ void Dispatcher::give_work(int slot) {
 // What one slot's test held may be what another slot waits for.
 void Dispatcher::wake_idle() {
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i]->idle() && (!queue_.empty() || slots_[i]->has_worker())) give_work(slots_[i]->id());
+    int slot = slots_[i]->id();
+    bool has_reason = !queue_.empty() || slots_[i]->has_worker() || reserved_.count(slot) != 0;
+    if (slots_[i]->idle() && has_reason) give_work(slot);
   }
 }
 
@@ -462,7 +469,8 @@ void Dispatcher::on_ask(int slot) {
   if (!stopping_ && !must_wait_for_memory()) test = queue_.take(slot, true);
   std::optional<Order> order = test ? begin_attempt(*test, slot) : std::nullopt;
   // A test that waits for its second judgement goes first, in its own process; the worker and its fixtures wait meanwhile.
-  bool go = judged_again_ == 0;
+  // And with -x nobody knows yet whether the present one will fail.
+  bool go = judged_again_ == 0 && !pause_on_failure_;
   asking->answer(order, go);
   if (order && !go) reserved_[slot] = *order;
 }
@@ -600,7 +608,12 @@ void Dispatcher::settle(const journal::Record& record, const std::string& id, bo
                 {"detail", std::move(detail)}};
   news.frame["test"] = record.test < static_cast<std::int64_t>(ids_.size()) ? wire::Json(record.test) : wire::Json();
   news_.push_back(std::move(news));
-  publish_soon();
+  if (pause_on_failure_ && !is_good(record.verdict)) {
+    ++unseen_;
+    publish();
+  } else {
+    publish_soon();
+  }
 }
 
 // Commits and tells. A commit costs more than what it makes durable, so whatever comes within a moment shares one.
@@ -665,7 +678,7 @@ void Dispatcher::check_end() {
   if (!running_ || told_end_) return;
   bool busy = std::any_of(slots_.begin(), slots_.end(),
                           [](const auto& s) { return s->unfinished() || (!s->shut() && s->has_worker()); });
-  if (busy || (!queue_.empty() && !stopping_)) return;
+  if (busy || ((!queue_.empty() || !reserved_.empty()) && !stopping_)) return;
   if (!publish()) return;  // A failure to keep them comes back here.
   told_end_ = true;
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });

@@ -138,11 +138,17 @@ class Controller:
                 "cwd": str(params.dir),
                 "tell_starts": True,
                 "strict": self.settings.strict,
+                "pause_on_failure": self._stops_at_failures(),
                 "retries": self.settings.retries,
                 "flaky_fails": self.settings.flaky_fails,
                 "zygote": zygote,
             }
         )
+
+    def _stops_at_failures(self) -> bool:
+        """Whether a failure may end the run, so that nothing may begin before it has been looked at."""
+        option = self.config.option
+        return bool(option.maxfail or getattr(option, "stepwise", False) or getattr(option, "stepwise_skip", False))
 
     # ---- what pytest asks
 
@@ -264,8 +270,11 @@ class Controller:
         elif kind == "end":
             self.ready["ended"] = True
             self.without_verdict = int(frame["without_verdict"])
-        if (session.shouldfail or session.shouldstop) and not self.stopped:
-            self._stop(self.settings.grace)
+        if session.shouldfail or session.shouldstop:
+            if not self.stopped:
+                self._stop(self.settings.grace)
+        elif kind == "result" and frame["verdict"] not in GOOD:
+            self._send({"t": "seen"})
 
     def _stop(self, grace: float) -> None:
         self.stopped = True

@@ -176,3 +176,44 @@ def test_quitting_pdb_ends_the_run(suite: Any, until: Any) -> None:
     until(terminal.ended, "the run did not end")
     assert terminal.process.returncode == 2
     assert "Quitting debugger" in terminal.read()
+
+
+@pytest.mark.parametrize("isolation", ["test", "worker"])
+def test_x_begins_nothing_after_a_failure(suite: Any, isolation: str) -> None:
+    suite.write(
+        test_it="""
+import pytest
+def note(i):
+    with open("ran", "a") as file: file.write(f"{i} ")
+@pytest.mark.parametrize("i", range(40))
+def test_it(i):
+    note(i)
+    assert i % 10 != 9
+"""
+    )
+    common = ("--hf-slots=1", f"--hf-isolate={isolation}", "--hf-history=none")
+    for args, last in ((("-x",), 9), (("--maxfail=3",), 29)):
+        run = suite.run(*common, *args)
+        assert run.code == 1, run.output
+        ran = [int(i) for i in (suite.root / "ran").read_text().split()]
+        assert sorted(set(ran)) == list(range(last + 1))
+        assert f"stopping after {1 if last == 9 else 3} failures" in run.output
+        (suite.root / "ran").unlink()
+
+
+def test_a_worker_that_dies_with_a_test_reserved_for_it(suite: Any) -> None:
+    # With --maxfail the next test is named, but not begun; then the worker dies in the teardown, and the last test must not be lost.
+    suite.write(
+        test_it="""
+import os, pytest
+@pytest.fixture
+def deadly():
+    yield
+    os.abort()
+def test_one(): pass
+def test_two(deadly): pass
+def test_three(): pass
+"""
+    )
+    run = suite.run("--hf-slots=1", "--hf-isolate=worker", "--hf-history=none", "--maxfail=5")
+    assert run.short() == {"test_one": "passed", "test_two": "crashed", "test_three": "passed"}, run.output
