@@ -153,8 +153,8 @@ class Dispatcher {
   bool tell_starts_ = false;
   bool pause_on_failure_ = false;  ///< -x and its like: after a failure nothing begins until the controller has seen it.
   int unseen_ = 0;                 ///< Failures that it has not seen yet.
-  bool strict_ = false;       ///< A polluted test fails,
-  bool flaky_fails_ = false;  ///< and so does a flaky one.
+  bool strict_ = false;            ///< A polluted test fails,
+  bool flaky_fails_ = false;       ///< and so does a flaky one.
   Retries retries_;
   Wishes wishes_;
   Dealing dealing_;
