@@ -6,8 +6,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <cstdio>
-
 #include "os/fd.h"
 
 namespace holdfast::journal {
@@ -30,10 +28,6 @@ CREATE TABLE IF NOT EXISTS results(
 constexpr const char* kUpsert =
     "INSERT INTO tests(id, duration, memory, runs) VALUES(?1, ?2, ?3, 1) ON CONFLICT(id) DO UPDATE SET"
     " duration=0.5*duration+0.5*?2, memory=max(?3, memory*9/10), runs=runs+1 RETURNING test";
-
-void move_aside(const std::string& path) {
-  for (const char* suffix : {"", "-wal", "-shm"}) std::rename((path + suffix).c_str(), (path + ".broken" + suffix).c_str());
-}
 
 bool is_ours(Database& db) {
   Result<std::int64_t> application = db.pragma("application_id");
@@ -71,7 +65,7 @@ History History::open(const std::string& path, std::string& notice) {
       notice = fmt::format("the history {} cannot be written, this run does without it", path);
       return history;
     }
-    move_aside(path);
+    move_database(path, path + ".broken");
     notice = fmt::format("the history {0} is broken, or not one of this version; it was moved to {0}.broken", path);
   }
   return history;
@@ -92,7 +86,7 @@ std::unordered_map<std::string, Known> History::load(std::string& notice) {
     if (!row) {
       notice = fmt::format("the history {0} is broken ({1}); it was moved to {0}.broken", path_, row.error().message());
       db_.reset();
-      move_aside(path_);
+      move_database(path_, path_ + ".broken");
       break;
     }
     if (!*row) break;

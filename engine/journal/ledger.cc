@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdio>
 #include <unordered_set>
 
 #include "os/sys.h"
@@ -73,10 +72,6 @@ Status check_ours(const std::string& path) {
   return {};
 }
 
-void move_aside(const std::string& path) {
-  for (const char* suffix : {"", "-wal", "-shm"}) std::rename((path + suffix).c_str(), (path + ".1" + suffix).c_str());
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& path, bool resume) {
@@ -91,7 +86,7 @@ Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& path, bool resum
   if (!lock) return tl::unexpected<Error>(lock.error());
   if (kind == FileKind::Sqlite) {
     HOLDFAST_TRY(check_ours(path));
-    if (!resume) move_aside(path);
+    if (!resume) move_database(path, path + ".1");
   }
   Result<Database> db = Database::open(path);
   if (!db) return tl::unexpected<Error>(db.error());

@@ -1,5 +1,7 @@
 #include "journal/sqlite.h"
 
+#include <cstdio>
+
 namespace holdfast::journal {
 
 namespace {
@@ -87,6 +89,10 @@ Result<std::int64_t> Database::pragma(const char* name) {
   Result<bool> row = statement->step();
   if (!row) return tl::unexpected<Error>(row.error());
   return *row ? statement->integer(0) : 0;
+}
+
+void move_database(const std::string& from, const std::string& to) {
+  for (const char* suffix : {"", "-wal", "-shm"}) std::rename((from + suffix).c_str(), (to + suffix).c_str());
 }
 
 }  // namespace holdfast::journal

@@ -49,4 +49,7 @@ class Database {
   std::unique_ptr<sqlite3, int (*)(sqlite3*)> db_{nullptr, &sqlite3_close_v2};
 };
 
+/// Renames a database that nobody has open, with its log and its index of the log.
+void move_database(const std::string& from, const std::string& to);
+
 }  // namespace holdfast::journal

@@ -10,18 +10,13 @@
 #include <sstream>
 #include <string_view>
 
-#include "os/fd.h"
+#include "os/group_dirs.h"
 
 namespace holdfast::os {
 
 namespace {
 
 constexpr std::string_view kPrefix = "holdfast-";
-
-bool write_file(const std::string& path, const std::string& text) {
-  Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  return fd.valid() && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-}
 
 // The mount point of the v2 hierarchy, from the lines "MOUNTPOINT ... - cgroup2 ..." of mountinfo.
 std::string find_v2_mount() {

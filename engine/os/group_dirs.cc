@@ -1,6 +1,11 @@
 #include "os/group_dirs.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <fstream>
+
+#include "os/fd.h"
 
 namespace holdfast::os {
 
@@ -21,6 +26,11 @@ std::string read_line(const std::string& path) {
   std::string line;
   std::getline(in, line);
   return line;
+}
+
+bool write_file(const std::string& path, const std::string& text) {
+  Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  return fd.valid() && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
 std::vector<GroupDir> group_dirs(const std::string& controller) {

@@ -17,5 +17,7 @@ struct GroupDir {
 std::vector<GroupDir> group_dirs(const std::string& controller);
 /// The first line of a file, or "".
 std::string read_line(const std::string& path);
+/// Writes into an existing file with a single write(), as control files want it.
+bool write_file(const std::string& path, const std::string& text);
 
 }  // namespace holdfast::os

@@ -1,23 +1,16 @@
 #include "os/memory_group.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 
-#include "os/fd.h"
 #include "os/group_dirs.h"
 
 namespace holdfast::os {
 
 namespace {
-
-bool write_file(const std::string& path, const std::string& text) {
-  Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  return fd.valid() && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
-}
 
 // The value behind `name` in a file of "name value" lines.
 std::uint64_t field(const std::string& path, const std::string& name) {

@@ -28,13 +28,12 @@ std::string judge(const Evidence& evidence) {
   if (evidence.memory_kills > 0) return "oom";  // The kernel says so, whatever came of it.
   if (evidence.timed_out) return "timeout";
   if (!evidence.problem.empty()) return "error";
-  if (evidence.done && evidence.lives_on) {
-    return is_pytest_verdict(evidence.pytest_verdict) ? evidence.pytest_verdict : "error";
+  if (!(evidence.done && evidence.lives_on)) {
+    // Nobody could wait for it: its zygote was killed, and the kernel then kills the test (PR_SET_PDEATHSIG).
+    if (!evidence.exit || evidence.exit->signalled) return "crashed";
+    // Exit status 0 is never believed by itself: only a process that said it had finished can have passed.
+    if (!evidence.done || evidence.exit->code != 0) return "exited";
   }
-  // Nobody could wait for it: its zygote was killed, and the kernel then kills the test (PR_SET_PDEATHSIG).
-  if (!evidence.exit || evidence.exit->signalled) return "crashed";
-  // Exit status 0 is never believed by itself: only a process that said it had finished can have passed.
-  if (!evidence.done || evidence.exit->code != 0) return "exited";
   return is_pytest_verdict(evidence.pytest_verdict) ? evidence.pytest_verdict : "error";
 }
 

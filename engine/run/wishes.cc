@@ -74,16 +74,16 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
     auto chunk = static_cast<std::uint32_t>(problem.splittable.size());
     bool splittable = false;
     std::string key;  // Of the chunk that it is dealt in; empty for one of its own.
-    std::string file = wish.id.substr(0, wish.id.find("::"));
+    auto file = [&wish] { return wish.id.substr(0, wish.id.find("::")); };
     if (dealing.dist == "sequential") {
       key = "all";
     } else if (dealing.dist == "group" && !wish.group.empty()) {
       key = "group " + wish.group;
     } else if (dealing.dist == "file") {
-      key = "file " + file;
+      key = "file " + file();
     } else if (wish.reuse) {
       // A worker sets up each scope once, but a large file is shared when slots are idle.
-      key = "shared file " + file;
+      key = "shared file " + file();
       splittable = true;
     }
     std::uint32_t mine = key.empty() ? chunk : chunks.emplace(std::move(key), chunk).first->second;

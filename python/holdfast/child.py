@@ -61,22 +61,28 @@ class TestRunner:
         order = wire.receive_one(sock)
         if order is None:
             os._exit(0)
-        items = self.session.items
         if order.get("reuse"):
             from holdfast.reuse import Worker
 
-            Worker(self, lambda going: items[int(going["test"])]).run(order)
-        self.run_item(items[int(order["test"])], str(order["id"]))
+            Worker(self).run(order)
+        self.run_item(self.item_of(order), str(order["id"]))
+
+    def item_of(self, order: wire.Frame) -> pytest.Item:
+        return self.session.items[int(order["test"])]
 
     def run_item(self, item: pytest.Item, expected_id: str) -> NoReturn:
         """Runs a test and ends the process."""
         done = self.run_protocol(item, expected_id)
+        self.prepare_exit()
+        self.report_done(done)
+        os._exit(0)
+
+    def prepare_exit(self) -> None:
+        """What an interpreter does at its end, and os._exit does not."""
         self.slate.enter(EXIT)
         run_exit_functions()
         streams.flush_all()
         compat.end_of_process(self.config)
-        self.report_done(done)
-        os._exit(0)
 
     def report_done(self, done: wire.Frame) -> None:
         done["verdict"] = self._verdict()

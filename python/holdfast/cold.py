@@ -94,8 +94,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
             streams.attach(pytest_config, files["out"], files["err"], files["stream"])
             pytest_config.pluginmanager.register(runner, "holdfast-runner")
             if reuse:
-                items = session.items
-                Worker(runner, lambda going: items[int(going["test"])]).run(first)
+                Worker(runner).run(first)
             for item in session.items:
                 if item.nodeid == test_id:
                     runner.run_item(item, test_id)

@@ -131,6 +131,7 @@ OPTIONS = (
     _Option("--hf-history", str, "", "durations of earlier runs (default: ROOTDIR/.holdfast/history.db; none: keep none)", "FILE|none"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
 )
+OPTION = {option.dest: option for option in OPTIONS}
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -203,7 +204,7 @@ class Settings:
 
 
 def isolation_of(config: pytest.Config) -> str:
-    return str(value_of(config, config.option, OPTIONS[1]))
+    return str(value_of(config, config.option, OPTION["hf_isolate"]))
 
 
 def is_strict(config: pytest.Config) -> bool:
@@ -213,7 +214,7 @@ def is_strict(config: pytest.Config) -> bool:
 def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:
     if fkit.is_enabled(config, options) and not getattr(options, "hf_slots", None) and not config.getini("hf_slots"):
         return fkit.slots(config, options, slots)
-    return str(value_of(config, options, OPTIONS[0]))
+    return str(value_of(config, options, OPTION["hf_slots"]))
 
 
 def settings_of(config: pytest.Config) -> Settings:

@@ -7,13 +7,13 @@ stay, all others are torn down now, as part of the test that used them last. So 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import compat, streams, wire
+from holdfast import wire
 from holdfast.compat import cov
-from holdfast.slate import EXIT, IDLE, TEARDOWN
+from holdfast.slate import IDLE, TEARDOWN
 
 if TYPE_CHECKING:
     from holdfast.child import TestRunner
@@ -22,17 +22,13 @@ _ASK = wire.encode({"t": "ask"})
 
 
 class Worker:
-    def __init__(self, runner: TestRunner, find: Callable[[wire.Frame], pytest.Item]) -> None:
-        """`find` gives the item that an order of the engine names."""
+    def __init__(self, runner: TestRunner) -> None:
         self.runner = runner
-        self.find = find
         self._asked = False
         self._next: Optional[wire.Frame] = None
 
     def run(self, order: wire.Frame) -> NoReturn:
         """The test of `order`, and then what the engine says, until it says `end`. Ends the process."""
-        from holdfast.child import run_exit_functions
-
         _ask_before_teardown(self)
         runner = self.runner
         going: Optional[wire.Frame] = order
@@ -40,7 +36,7 @@ class Worker:
             self._asked = False
             self._next = None
             runner.forget_test()
-            done = runner.run_protocol(self.find(going), str(going["id"]))
+            done = runner.run_protocol(runner.item_of(going), str(going["id"]))
             # A phase that is over must not be taken for one of the next test.
             runner.slate.enter(IDLE)
             runner.report_done(done)
@@ -55,10 +51,7 @@ class Worker:
         if getattr(state, "stack", None):
             # The run was stopped, after it had been said that another test would follow.
             state.teardown_exact(None)
-        runner.slate.enter(EXIT)
-        run_exit_functions()
-        streams.flush_all()
-        compat.end_of_process(runner.config)
+        runner.prepare_exit()
         os._exit(0)
 
     def next_item(self) -> Optional[pytest.Item]:
@@ -68,7 +61,7 @@ class Worker:
             self.runner.send_bytes(_ASK)
             answer = self._receive()
             self._next = answer if answer is not None and "test" in answer else None
-        return self.find(self._next) if self._next is not None else None
+        return self.runner.item_of(self._next) if self._next is not None else None
 
     def is_owner(self) -> bool:
         return os.getpid() == self.runner.owner

@@ -208,26 +208,6 @@ def test_fine(): pass
     assert "this test can never run here: it asks for 100000 cores" in run.output
 
 
-@pytest.mark.parametrize(
-    "mark, text",
-    [
-        ("memory='lots'", "has memory='lots'"),
-        ("memory=-1", "has memory=-1"),
-        ("cores=0", "has cores=0"),
-        ("cores='all'", "has cores='all'"),
-        ("exclusive=8080", "has exclusive=8080"),
-        ("exclusive='a', shared='a'", "wants 'a' both exclusively and shared"),
-        ("serial='yes'", "has serial='yes'"),
-    ],
-)
-def test_wrong_marks(suite: Any, mark: str, text: str) -> None:
-    suite.write(test_it=f"import pytest\n@pytest.mark.holdfast({mark})\ndef test_one(): pass\n")
-    run = suite.run()
-    assert run.code == 4
-    assert text in run.output and "test_it.py::test_one" in run.output
-    assert "Traceback" not in run.output
-
-
 @pytest.mark.parametrize("isolation", ["test", "worker"])
 def test_more_than_the_declared_memory_is_oom_and_hits_nobody_else(suite: Any, isolation: str) -> None:
     suite.write(

@@ -113,22 +113,3 @@ def test_wrong_options(suite: Any, args: list[str], text: str) -> None:
     assert run.code == 4
     assert text in run.output
     assert "Traceback" not in run.output
-
-
-@pytest.mark.parametrize(
-    "mark, text",
-    [
-        ("retry='boom:1'", "has a retry that is wrong"),
-        ("retry=-1", "has retry=-1"),
-        ("isolate='planet'", "has isolate='planet'"),
-        ("speed=3", "does not know 'speed'"),
-        ("timeout='long'", "timeout is 'long'"),
-        ("3", "takes keywords only"),
-    ],
-)
-def test_wrong_marks(suite: Any, mark: str, text: str) -> None:
-    suite.write(test_it=f"import pytest\n@pytest.mark.holdfast({mark})\ndef test_one(): pass\n")
-    run = suite.run()
-    assert run.code == 4
-    assert text in run.output and "test_it.py::test_one" in run.output
-    assert "Traceback" not in run.output

@@ -6,9 +6,14 @@ import sqlite3
 from pathlib import Path
 from typing import Optional
 
+from holdfast.present import GOOD
+
 # As in engine/journal/ledger.h and history.h.
 LEDGER_ID, LEDGER_VERSION = 0x48465354, 1
 HISTORY_ID, HISTORY_VERSION = 0x48464849, 1
+
+# The verdicts with which a run succeeds, for `verdict IN (...)`.
+GOOD_IN_SQL = ", ".join(f"'{verdict}'" for verdict in sorted(GOOD))
 
 
 class Mistake(Exception):

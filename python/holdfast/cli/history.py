@@ -7,9 +7,9 @@ import datetime
 import sqlite3
 from pathlib import Path
 
-from holdfast.cli.files import Mistake, open_history
+from holdfast.cli.files import GOOD_IN_SQL, Mistake, open_history
 
-_BAD = "('failed', 'error', 'crashed', 'timeout', 'exited', 'oom', 'lost', 'infra')"
+_BAD = f"NOT IN ({GOOD_IN_SQL})"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _runs(db: sqlite3.Connection) -> None:
     rows = db.execute(
-        f"SELECT r.run, r.started, r.seconds, r.slots, r.tests, sum(t.verdict IN {_BAD}) AS bad, sum(t.notes != '[]') AS noted"
+        f"SELECT r.run, r.started, r.seconds, r.slots, r.tests, sum(t.verdict {_BAD}) AS bad, sum(t.notes != '[]') AS noted"
         " FROM runs r JOIN results t USING(run) GROUP BY r.run ORDER BY r.run DESC LIMIT 10"
     ).fetchall()
     if not rows:
@@ -55,7 +55,7 @@ def _runs(db: sqlite3.Connection) -> None:
 
 def _flakiest(db: sqlite3.Connection, limit: int) -> list[tuple[str, str]]:
     rows = db.execute(
-        f"""SELECT t.id, count(*) AS runs, sum(r.verdict IN {_BAD}) AS bad,
+        f"""SELECT t.id, count(*) AS runs, sum(r.verdict {_BAD}) AS bad,
                    sum(r.notes LIKE '%flaky%' OR r.notes LIKE '%polluted%') AS noted
             FROM results r JOIN tests t USING(test) GROUP BY t.test
             HAVING noted > 0 OR (bad > 0 AND bad < runs) ORDER BY noted + min(bad, runs - bad) DESC, t.id LIMIT ?""",

@@ -9,7 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from holdfast.cli.files import Mistake, open_ledger
+from holdfast.cli.files import GOOD_IN_SQL, Mistake, open_ledger
 from holdfast.present import PYTEST_VERDICTS, headline_of, without_runner_frames
 
 
@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     print(", ".join(f"{count} {verdict}" for verdict, count in counts))
     rows = db.execute(
         "SELECT id, ifnull(verdict, 'no verdict') AS verdict, notes, duration, attempts FROM tests"
-        " WHERE verdict IS NULL OR verdict NOT IN ('passed', 'skipped', 'xfailed', 'xpassed') OR notes != '[]' OR attempts > 1"
+        f" WHERE verdict IS NULL OR verdict NOT IN ({GOOD_IN_SQL}) OR notes != '[]' OR attempts > 1"
         " ORDER BY idx"
     )
     for row in rows:
