@@ -53,6 +53,11 @@ MUTANTS = (
     Mutant("tokens-ignored", "engine/plan/scheduler.cc", "claim.slot != slot && (claim.exclusive || use.exclusive)", "claim.slot != slot && (claim.exclusive && claim.slot < 0)", E2E + "test_order.py"),
     Mutant("alone-ignored", "engine/plan/scheduler.cc", "  if (demand.alone) return false;\n", "", E2E + "test_order.py"),
     Mutant("coverage-of-the-zygote-only", PYTHON + "compat/__init__.py", '    """A process that ran tests is about to end."""\n    cov.save(config)', '    """A process that ran tests is about to end."""', "tests/plugins/test_plugins.py -k cov"),
+    Mutant("orphans-stay", "shim/forkloop.c", "  reap_orphans();\n  return sent;", "  return sent;", "tests/unit/test_forkloop.py"),
+    Mutant("children-keep-descriptors", "shim/forkloop.c", "    forget_everything();\n    return 1;", "    return 1;", "tests/unit/test_forkloop.py"),
+    Mutant("handlers-of-forks-left-out", "shim/forkloop.c", "    child();\n  } else {", "    (void)child;\n  } else {", "tests/unit/test_forkloop.py"),
+    Mutant("frozen-for-ever", PYTHON + "garbage.py", "        gc.unfreeze()", "        pass", "tests/unit/test_garbage.py"),
+    Mutant("kept-is-not-shown", ENGINE + "dispatcher.cc", "    safe_ = news_.size();", "    safe_ = 0;", E2E + "test_bad_input.py"),
 )  # fmt: skip
 
 
@@ -67,7 +72,7 @@ def prepare() -> None:
             shutil.copy2(HERE / name, target)
     place = COPY / "python" / "holdfast" / "bin"
     place.mkdir(exist_ok=True)
-    for name in ("holdfast", "libcrashnote.so"):
+    for name in ("holdfast", "libcrashnote.so", "libforkloop.so"):
         (place / name).symlink_to(COPY.parent / "engine" / name)
     information = COPY / "python" / "holdfast-0.dist-info"
     information.mkdir(exist_ok=True)
@@ -103,7 +108,7 @@ def main() -> int:
         try:
             path.write_text(text.replace(mutant.before, mutant.after))
             try:
-                if mutant.file.endswith(".cc"):
+                if mutant.file.endswith((".cc", ".c")):
                     build()
             except subprocess.CalledProcessError:
                 print(f"{mutant.name}: cannot be built, and proves nothing", flush=True)
@@ -112,7 +117,7 @@ def main() -> int:
             passed = run(mutant.tests)
         finally:
             path.write_text(text)
-            if mutant.file.endswith(".cc"):
+            if mutant.file.endswith((".cc", ".c")):
                 build()
         unnoticed += passed
         print(f"{mutant.name}: {'NOT NOTICED by ' + mutant.tests if passed else 'noticed'}", flush=True)

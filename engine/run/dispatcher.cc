@@ -24,7 +24,7 @@ constexpr std::size_t kMaxQueued = std::size_t{16} << 20U;
 constexpr double kMemoryInterval = 0.1;
 
 // Seconds for which verdicts are gathered before they are committed and shown together.
-constexpr double kGather = 0.002;
+constexpr double kGather = 0.02;
 
 // Seconds after which a running test is worth a line.
 constexpr double kTellAfter = 0.5;
@@ -442,7 +442,7 @@ std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   Test& state = tests_[test];
   ++state.attempts;
   // With it goes what has ended meanwhile.
-  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall())) || !publish())
+  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall())) || !commit())
     return {};
   judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
   if (!std::exchange(began_any_, true)) log_event("first_attempt", nlohmann::ordered_json::object());
@@ -616,22 +616,32 @@ void Dispatcher::settle(const journal::Record& record, const std::string& id, bo
   }
 }
 
-// Commits and tells. A commit costs more than what it makes durable, so whatever comes within a moment shares one.
+// Everything so far is safe in the ledger, or the run has failed.
+bool Dispatcher::commit() {
+  if (!ledger_ || keep(ledger_->commit())) {
+    safe_ = news_.size();
+    return true;
+  }
+  // What is not kept is not shown, and counts as not done.
+  for (std::size_t i = safe_; i < news_.size(); ++i) {
+    const wire::Json& test = news_[i].frame["test"];
+    if (test.is_number()) tests_[test.get<std::size_t>()].settled = false;
+  }
+  news_.resize(safe_);
+  return false;
+}
+
+// Commits and tells. Whatever comes within a moment shares it: every time, the controller has to be woken.
 bool Dispatcher::publish() {
   loop_.cancel(publishing_);
   publishing_ = 0;
-  if (ledger_ && !keep(ledger_->commit())) {
-    // What is not kept is not shown, and counts as not done.
-    for (const News& news : std::exchange(news_, {})) {
-      if (news.frame["test"].is_number()) tests_[news.frame["test"].get<std::size_t>()].settled = false;
-    }
-    return false;
-  }
+  bool kept = commit();
+  safe_ = 0;
   for (const News& news : std::exchange(news_, {})) {
     if (log_) keep(log_->record(news.event));
     tell(news.frame);
   }
-  return true;
+  return kept;
 }
 
 void Dispatcher::publish_soon() {

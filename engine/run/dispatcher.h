@@ -108,6 +108,7 @@ class Dispatcher {
   void drop_reserved(int slot);
   void on_broken(int slot, const std::string& reason);
   void settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports, wire::Json detail);
+  bool commit();
   bool publish();
   void publish_soon();
   void check_end();
@@ -134,6 +135,7 @@ class Dispatcher {
   std::optional<report::EventLog> log_;
   os::Cgroup cgroup_;
   std::vector<News> news_;
+  std::size_t safe_ = 0;  // The first so many of them are in the ledger.
   os::TimerId publishing_ = 0;
   plan::Scheduler queue_;
   std::map<int, Order> reserved_;           ///< By slot: what its worker has been told to keep its fixtures for.

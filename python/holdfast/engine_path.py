@@ -1,4 +1,4 @@
-"""Where the engine binary and the crash-note library are: inside the installed package, unless the environment says otherwise."""
+"""Where the engine binary and the libraries for Python processes are: inside the installed package, unless the environment says otherwise."""
 
 from __future__ import annotations
 
@@ -28,9 +28,23 @@ def find_engine() -> str:
 
 def find_crashnote() -> Optional[str]:
     """Path of libcrashnote.so, or None: crashes are then reported without si_code and address."""
+    return _find_library("libcrashnote.so")
+
+
+def find_forkloop() -> str:
+    """Path of libforkloop.so. Raises EngineMissing."""
+    path = _find_library("libforkloop.so")
+    if path is None:
+        raise EngineMissing(
+            "libforkloop.so, which the wheel brings beside the engine, is missing; reinstall with `pip install --force-reinstall holdfast`"
+        )
+    return path
+
+
+def _find_library(name: str) -> Optional[str]:
     chosen = os.environ.get(ENGINE_VARIABLE)
     for directory in ([Path(chosen).parent] if chosen else []) + [_BIN]:
-        path = directory / "libcrashnote.so"
+        path = directory / name
         if path.is_file():
             return str(path)
     return None

@@ -20,7 +20,7 @@ from typing import Any, Optional
 import pytest
 
 from holdfast import crash
-from holdfast.engine_path import EngineMissing, find_engine
+from holdfast.engine_path import EngineMissing, find_engine, find_forkloop
 from holdfast.zygote import WorkerInfo, run_forked_root
 
 
@@ -51,6 +51,7 @@ def start_engine(slots: str, args: Sequence[str], plugins: Optional[Sequence[Any
     """Raises pytest.UsageError where the engine cannot be started."""
     try:
         binary = find_engine()
+        find_forkloop()
     except EngineMissing as missing:
         raise pytest.UsageError(f"--holdfast: {missing}") from None
     sys_path = list(sys.path)

@@ -6,7 +6,6 @@ A zygote is single-threaded and blocks in poll() only. When the engine's socket 
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import select
 import signal
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from holdfast import child, compat, crash, streams, wire
+from holdfast import child, compat, crash, garbage, streams, wire
+from holdfast.engine_path import find_forkloop
 from holdfast.procs import kill_descendants, resident_bytes
 from holdfast.slate import Slate
-from holdfast.streams import out_of_the_way
+from holdfast.streams import high_descriptor, out_of_the_way
 
 if TYPE_CHECKING:
     from holdfast.worker import RootWorker
@@ -90,12 +90,6 @@ class Server:
         self.channel.sock.close()
 
 
-def settle_memory() -> None:
-    """Before the first fork: a collection in a child would otherwise touch, and so copy, every page that holds an object. (Not
-    gc.collect() first: with 30,000 tests it takes 0.15 s, and finds next to nothing.)"""
-    gc.freeze()
-
-
 def collapse_memory(forks: int) -> None:
     """Puts the zygote's heap on huge pages where the kernel can (MADV_COLLAPSE, Linux 6.1): a fork copies one entry for 2 MiB instead
     of 512. It costs about 0.3 ms for each of them, once, so only where enough forks follow; and only ever helps speed."""
@@ -114,7 +108,7 @@ def collapse_memory(forks: int) -> None:
 def serve_root(worker: RootWorker, session: pytest.Session) -> int:
     """The root zygote after collection. Returns the exit status that the controller has decided on."""
     compat.before_forks(worker.config)
-    settle_memory()
+    garbage.freeze()
     collapse_memory(worker.forks)
     server = Server(worker.channel)
 
@@ -159,7 +153,7 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
         child.clear_exit_functions()
         runner = child.TestRunner(session, files.slate)
         worker.config.pluginmanager.register(runner, "holdfast-runner")
-        settle_memory()
+        garbage.freeze()
         serve_slot(channel, lambda fd, parent: runner.run(socket.socket(fileno=fd), parent))
     except BaseException:
         import traceback
@@ -178,28 +172,37 @@ class SlotFiles:
 
 def serve_slot(channel: wire.Channel, run: Callable[[int, int], None]) -> None:
     """Forks a process for every `fork` frame; `run(fd, parent)` is the process's life. Never returns."""
-    channel.sock = socket.socket(fileno=out_of_the_way(channel.sock.detach()))
-    server = Server(channel)
-
-    def fork_test(frame: wire.Frame) -> None:
-        # Moved here and not in the child, where every call copies pages that are still shared.
-        fd = out_of_the_way(channel.take_fds(1)[0])
-        parent = os.getpid()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                server.forget()
-                run(fd, parent)
-            finally:
-                os._exit(3)
-        os.close(fd)
-        server.add_child(pid)
-        channel.send({"t": "forked", "pid": pid})
-
-    server.orders["fork"] = fork_test
-    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "resident": resident_bytes()})
+    sock = out_of_the_way(channel.sock.detach())
+    loop = load_forkloop()
+    zygote = os.getpid()
+    channel.sock = socket.socket(fileno=sock)
+    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": zygote, "resident": resident_bytes()})
+    channel.sock.detach()
     # Anything that is ignored or blocked here would be so in every test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    server.run()
-    kill_descendants(os.getpid())
+    result = _INTERRUPTED
+    while result == _INTERRUPTED:
+        try:
+            result = loop(sock)
+            if result >= 0:
+                run(result, zygote)
+        except KeyboardInterrupt:
+            pass  # SIGINT to the whole group is the controller's to interpret.
+        finally:
+            if os.getpid() != zygote:
+                os._exit(3)
+    kill_descendants(zygote)
     os._exit(0)
+
+
+_INTERRUPTED = -2
+
+
+def load_forkloop() -> Callable[[int], int]:
+    """The loop of shim/forkloop.c over a socket: returns the test's socket in a new child, _INTERRUPTED after a signal, -1 at the end."""
+    # PyDLL: the interpreter's lock stays held, as it must be around a fork.
+    serve = ctypes.PyDLL(find_forkloop()).forkloop_serve
+    handlers = ("PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child")
+    pointers = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p) for name in handlers]
+    floor = high_descriptor()
+    return lambda sock: int(serve(sock, floor, *pointers))

@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import compat, crash, forksafe, options, wire
+from holdfast import compat, crash, forksafe, garbage, options, wire
 from holdfast.compat import randomly
 from holdfast.compat.loaded import is_loaded
 from holdfast.relay import collect_report_data, warning_data
@@ -57,7 +57,7 @@ def _report_interrupts_as_failures() -> None:
     def from_call(func: Any, when: str, reraise: Any = None) -> Any:
         if when != "collect" and reraise is not None:
             kinds = reraise if isinstance(reraise, tuple) else (reraise,)
-            reraise = tuple(kind for kind in kinds if kind is not KeyboardInterrupt)
+            reraise = tuple([kind for kind in kinds if kind is not KeyboardInterrupt])
         return original(func, when, reraise)
 
     from_call.holdfast = True  # type: ignore[attr-defined]
@@ -134,6 +134,7 @@ class RootWorker:
         from holdfast.items import describe_items
         from holdfast.serve import serve_root
 
+        garbage.end_growth()
         with_chain = bool(self.config.getoption("collectonly"))
         descriptions = describe_items(session.items, with_chain, options.isolation_of(self.config))
         self.forks = sum(not entry.get("reuse") for entry in descriptions)
