@@ -1,4 +1,4 @@
-"""Where the engine binary and the libraries for Python processes are: inside the installed package, unless the environment says otherwise."""
+"""Where the engine and the libraries for Python processes are: in the installed package, unless the environment says otherwise."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def find_forkloop() -> str:
     path = _find_library("libforkloop.so")
     if path is None:
         raise EngineMissing(
-            "libforkloop.so, which the wheel brings beside the engine, is missing; reinstall with `pip install --force-reinstall holdfast`"
+            "libforkloop.so, which the wheel brings, is missing; reinstall with `pip install --force-reinstall holdfast`"
         )
     return path
 

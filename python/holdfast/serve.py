@@ -199,7 +199,7 @@ _INTERRUPTED = -2
 
 
 def load_forkloop() -> Callable[[int], int]:
-    """The loop of shim/forkloop.c over a socket: returns the test's socket in a new child, _INTERRUPTED after a signal, -1 at the end."""
+    """The loop of shim/forkloop.c: returns the test's socket in a new child, _INTERRUPTED after a signal, -1 at the end."""
     # PyDLL: the interpreter's lock stays held, as it must be around a fork.
     serve = ctypes.PyDLL(find_forkloop()).forkloop_serve
     handlers = ("PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child")

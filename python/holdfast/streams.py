@@ -73,8 +73,8 @@ def _move_out_of_the_way(capture: Any, file_fd: int) -> None:
 
 
 def high_descriptor() -> int:
-    """The lowest number for descriptors that a test which closes or writes to the low ones should not hit. Not higher: every fork copies
-    the table up to the highest number (0.1 ms for 8,192)."""
+    """The lowest number for descriptors that a test which closes or writes to the low ones should not hit. Not higher: every fork
+    copies the table up to the highest number (0.1 ms for 8,192)."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(3, min(soft - 64, 4000))
 
