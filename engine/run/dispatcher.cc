@@ -26,6 +26,10 @@ constexpr double kMemoryInterval = 0.1;
 // Seconds for which verdicts are gathered before they are committed and shown together.
 constexpr double kGather = 0.02;
 
+// A test is slow if it took so many times what it usually takes, and so many seconds more.
+constexpr double kSlowTimes = 3;
+constexpr double kSlowSeconds = 1;
+
 // Seconds after which a running test is worth a line.
 constexpr double kTellAfter = 0.5;
 
@@ -250,8 +254,7 @@ void Dispatcher::run_tests() {
     check_end();
     return;
   }
-  wishes_.learn(known_, memory_.limit);
-  known_.clear();
+  learn_from_history();
   dealing_.slots = options_.slots;
   dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
   queue_.reset(wishes_.problem(dealing_));
@@ -263,6 +266,15 @@ void Dispatcher::run_tests() {
   start_slots();
   if (tell_starts_) tell_remaining();
   check_end();
+}
+
+void Dispatcher::learn_from_history() {
+  wishes_.learn(known_, memory_.limit);
+  for (std::size_t i = 0; i < tests_.size(); ++i) {
+    auto known = known_.find(ids_[i]);
+    if (known != known_.end()) tests_[i].usual = static_cast<float>(known->second.duration);
+  }
+  known_.clear();
 }
 
 void Dispatcher::replay() {
@@ -301,8 +313,6 @@ void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, c
     keep(tl::unexpected<Error>(index.error()));
     return;
   }
-  double now = loop_.clock().wall();
-  if (!keep(ledger_->start_attempt(*index, 1, 0, now))) return;
   journal::Record record;
   record.test = *index;
   record.verdict = judge(evidence);
@@ -311,8 +321,14 @@ void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, c
   detail["stacks"] = stacks;
   detail["out"] = out;
   detail["err"] = err;
+  settle_without_run(std::move(record), id, std::move(detail));
+}
+
+// A verdict on what was not run as a test is.
+void Dispatcher::settle_without_run(journal::Record record, const std::string& id, wire::Json detail) {
+  double now = loop_.clock().wall();
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  if (!keep(ledger_->finish_attempt(record, now))) return;
+  if (!keep(ledger_->start_attempt(record.test, 1, 0, now)) || !keep(ledger_->finish_attempt(record, now))) return;
   settle(record, id, false, wire::Json::array(), std::move(detail));
 }
 
@@ -364,16 +380,13 @@ void Dispatcher::refuse_impossible() {
   for (std::size_t i = 0; i < tests_.size(); ++i) {
     std::string reason = plan::why_impossible(wishes_.demand_of(i), dealing_.capacity);
     if (tests_[i].settled || reason.empty()) continue;
-    double now = loop_.clock().wall();
     journal::Record record;
     record.test = static_cast<std::int64_t>(i);
     record.verdict = "error";
-    wire::Json detail = {{"problem", "this test can never run here: " + reason}, {"phase", "setup"}};
-    record.detail = detail.dump();
-    if (!keep(ledger_->start_attempt(record.test, 1, 0, now)) || !keep(ledger_->finish_attempt(record, now))) return;
     tests_[i].settled = true;
     queue_.settle(i);
-    settle(record, ids_[i], false, wire::Json::array(), std::move(detail));
+    settle_without_run(std::move(record), ids_[i],
+                       {{"problem", "this test can never run here: " + reason}, {"phase", "setup"}});
   }
 }
 
@@ -528,6 +541,10 @@ void Dispatcher::on_finished(Attempt attempt) {
     return;
   }
   if (!state.earlier.empty()) weigh_attempts(attempt.test, record, attempt.reports, notes, detail);
+  if (state.usual >= 0 && record.duration > std::max(kSlowTimes * state.usual, kSlowSeconds + state.usual)) {
+    notes.push_back("slow");
+    detail["usual"] = state.usual;
+  }
   record.notes = notes.dump();
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;

@@ -63,6 +63,7 @@ class Dispatcher {
   struct Test {
     double limit = 0;
     std::uint64_t memory = 0;  ///< Bytes that it declared.
+    float usual = -1;          ///< Seconds that it took in earlier runs; negative if nobody knows.
     int attempts = 0;
     bool settled = false;
     bool urgent = false;               ///< It waits for its second judgement.
@@ -84,6 +85,7 @@ class Dispatcher {
   void on_ready(const wire::Json& frame);
   void run_tests();
   void replay();
+  void learn_from_history();
   void settle_fatal_modules();
   void start_slots();
   void refuse_impossible();
@@ -102,6 +104,7 @@ class Dispatcher {
   void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
   void weigh_attempts(std::size_t test, journal::Record& record, wire::Json& reports, wire::Json& notes,
                       wire::Json& detail) const;
+  void settle_without_run(journal::Record record, const std::string& id, wire::Json detail);
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
                     const std::string& out, const std::string& err);
   void on_abandoned(std::size_t test, int slot);

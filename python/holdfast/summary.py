@@ -59,6 +59,8 @@ class Summary:
 def _about(note: str, result: Frame, items: Sequence[Item]) -> list[str]:
     if note == "leaked":
         return leaks_of(result)
+    if note == "slow":
+        return [f"{float(result['duration']):.1f} s, in earlier runs about {float(result['detail']['usual']):.1f} s"]
     if note in ("polluted", "flaky"):
         return [line for earlier in result["detail"].get("earlier", []) for line in earlier_attempt(earlier, items).split("\n")]
     return []

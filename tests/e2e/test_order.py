@@ -252,3 +252,16 @@ def test_a_retry_for_memory_runs_alone(suite: Any, tmp_path: Path) -> None:
         pytest.skip("this machine lets us make no control group with a memory limit, so `oom` cannot be proved here")
     assert run.code == 0, run.output
     assert [notes for name, notes in run.notes.items() if "marked" in name] == [["flaky"]] * 3
+
+
+def test_what_takes_much_longer_than_ever_is_noted(suite: Any, tmp_path: Path) -> None:
+    suite.write(test_it=HEADER + "def test_it(): time.sleep(float(os.environ.get('NAP', 0)))\ndef test_other(): pass")
+    assert "slow" not in suite.run().output
+    suite.env["NAP"] = "1.2"
+    run = suite.run()
+    assert run.code == 0
+    assert "slow: test_it.py::test_it" in run.output
+    assert "1.2 s, in earlier runs about 0.0 s" in run.output
+    assert "slow: test_it.py::test_other" not in run.output
+    (verdict,) = [v for v in run.events if v["event"] == "verdict" and v["id"] == "test_it.py::test_it"]
+    assert verdict["notes"] == ["slow"]
