@@ -145,6 +145,21 @@ Result<std::string> Ledger::value(const std::string& key) {
   return *row ? statement->text(0) : std::string();
 }
 
+Status Ledger::note_tests(const std::vector<std::string>& ids) {
+  if (resumed_) return {};  // They are there already, and are compared as a whole.
+  HOLDFAST_TRY(join());
+  for (; noted_ < ids.size(); ++noted_) {
+    HOLDFAST_TRY(insert_test_.bind(static_cast<std::int64_t>(noted_)).bind(std::string_view(ids[noted_])).run());
+  }
+  return {};
+}
+
+Status Ledger::forget_tests() {
+  if (noted_ == 0) return {};
+  noted_ = 0;
+  return db_.execute(fmt::format("DELETE FROM tests WHERE idx < {}", kExtraBase).c_str());
+}
+
 Status Ledger::add_tests(const std::vector<std::string>& ids) {
   Result<Statement> count = db_.prepare("SELECT count(*) FROM tests WHERE idx < ?");
   if (!count) return tl::unexpected<Error>(count.error());
@@ -154,10 +169,9 @@ Status Ledger::add_tests(const std::vector<std::string>& ids) {
   bool known = resumed_ && count->integer(0) > 0;
   count->reset();
   if (known) return check_same_suite(ids);
-  HOLDFAST_TRY(join());
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    HOLDFAST_TRY(insert_test_.bind(static_cast<std::int64_t>(i)).bind(std::string_view(ids[i])).run());
-  }
+  resumed_ = false;
+  HOLDFAST_TRY(note_tests(ids));
+  added_ = true;
   return commit();
 }
 
@@ -222,6 +236,8 @@ Status Ledger::for_each_record(const std::function<void(const std::string&, cons
 }
 
 Ledger::~Ledger() {
+  // Half a suite would not be recognised when the run is resumed.
+  if (Status status = added_ ? Status{} : forget_tests(); !status) in_transaction_ = false;
   if (Status status = commit(); !status) in_transaction_ = false;  // Who cares has committed before.
 }
 
@@ -233,7 +249,8 @@ Status Ledger::join() {
 }
 
 Status Ledger::commit() {
-  if (!in_transaction_) return {};
+  bool collecting = noted_ > 0 && !added_;
+  if (!in_transaction_ || collecting) return {};
   in_transaction_ = false;
   Status status = db_.execute("COMMIT");
   if (!status) [[maybe_unused]]

@@ -60,6 +60,10 @@ class Ledger final : public JournalSink {
   Status set_value(const std::string& key, const std::string& value);
   Result<std::string> value(const std::string& key);
 
+  /// While tests are collected: writes down those of `ids` that it has not written yet, but keeps them only with add_tests().
+  Status note_tests(const std::vector<std::string>& ids);
+  /// The collection begins anew.
+  Status forget_tests();
   /// Records the collected ids in order. In a resumed run, checks that they are the same suite's.
   Status add_tests(const std::vector<std::string>& ids);
   /// A test that did not come from a collected id: a module that died while it was imported.
@@ -86,6 +90,8 @@ class Ledger final : public JournalSink {
   Database db_;
   bool resumed_ = false;
   bool in_transaction_ = false;
+  std::size_t noted_ = 0;  ///< Tests that are written down,
+  bool added_ = false;     ///< and that they are all.
   Statement insert_test_;
   Statement insert_attempt_;
   Statement finish_attempt_;

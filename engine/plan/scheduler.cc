@@ -198,7 +198,7 @@ void Scheduler::close(int slot) {
 
 std::optional<std::size_t> Scheduler::take(int slot, bool reuse_only) {
   if (waiting_ == 0) return std::nullopt;
-  if (auto task = take_returned(slot, reuse_only)) return task;
+  if (auto task = take_returned(slot, reuse_only ? Process::Used : Process::Any)) return task;
   if (auto task = take_own(slot, reuse_only)) return task;
   if (places_[static_cast<std::size_t>(slot)].chunk >= 0) return std::nullopt;  // Its next test needs a fresh process.
   if (auto task = open_chunk(slot, reuse_only)) return task;
@@ -206,17 +206,26 @@ std::optional<std::size_t> Scheduler::take(int slot, bool reuse_only) {
   return std::nullopt;
 }
 
-std::optional<std::size_t> Scheduler::take_returned(int slot, bool reuse_only) {
+std::optional<std::size_t> Scheduler::take_returned(int slot, Process process) {
   for (auto it = returned_.rbegin(); it != returned_.rend(); ++it) {
     std::size_t task = *it;
-    if (states_[task] == State::Waiting && reuse_only && !may_reuse(task)) continue;
+    bool suits = process == Process::Any || may_reuse(task) == (process == Process::Used);
+    if (states_[task] == State::Waiting && !suits) continue;
     if (states_[task] == State::Waiting && !fits(slot, task)) continue;
     bool waiting = states_[task] == State::Waiting;  // Or settled in the meantime.
     returned_.erase(std::next(it).base());
     if (waiting) return hold(slot, task);
-    return take_returned(slot, reuse_only);
+    return take_returned(slot, process);
   }
   return std::nullopt;
+}
+
+std::optional<std::size_t> Scheduler::plain_next(int slot) {
+  int chunk = places_[static_cast<std::size_t>(slot)].chunk;
+  if (chunk < 0 || !returned_.empty() || alone_slot_ >= 0) return std::nullopt;
+  std::optional<std::size_t> task = head(chunk);
+  bool plain = task && may_reuse(*task) && problem_.tasks[*task].demand == 0;
+  return plain ? task : std::nullopt;
 }
 
 // The first test of a chunk that still waits; what was settled before it is dropped.

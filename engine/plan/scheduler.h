@@ -65,8 +65,11 @@ class Scheduler {
   /// The next test for `slot`, which holds it from now on until finished(). `reuse_only`: only one that may run in the process
   /// that runs the slot's present test, which may still be held.
   std::optional<std::size_t> take(int slot, bool reuse_only = false);
-  /// The same, out of those that were put back only.
-  std::optional<std::size_t> take_put_back(int slot) { return take_returned(slot, false); }
+  /// The same, out of those only that were put back and want a process of their own.
+  std::optional<std::size_t> take_fresh(int slot) { return take_returned(slot, Process::Fresh); }
+  /// What take(slot, true) would give if that is nothing special: the next test of the slot's own chunk, which asks for nothing
+  /// beyond a slot. Nothing where another would come first.
+  std::optional<std::size_t> plain_next(int slot);
   /// The slot has ended this test.
   void finished(int slot, std::size_t task);
   /// The slot takes no more tests: what it has not begun goes to the others.
@@ -83,6 +86,7 @@ class Scheduler {
 
  private:
   enum class State : std::uint8_t { Waiting, Taken };
+  enum class Process : std::uint8_t { Any, Used, Fresh };
   struct Chunk {
     std::uint32_t begin = 0;  ///< In order_.
     std::uint32_t end = 0;
@@ -106,7 +110,7 @@ class Scheduler {
   [[nodiscard]] double time_of(const Chunk& chunk) const { return elapsed_[chunk.end] - elapsed_[chunk.begin]; }
   std::optional<std::size_t> head(int chunk);
   [[nodiscard]] bool fits(int slot, std::size_t task) const;
-  std::optional<std::size_t> take_returned(int slot, bool reuse_only);
+  std::optional<std::size_t> take_returned(int slot, Process process);
   std::optional<std::size_t> take_own(int slot, bool reuse_only);
   int best_blocked(int slot);
   std::optional<std::size_t> open_chunk(int slot, bool reuse_only);

@@ -30,6 +30,10 @@ constexpr double kGather = 0.02;
 constexpr double kSlowTimes = 3;
 constexpr double kSlowSeconds = 1;
 
+// Tests that a worker is told of at once, and the seconds that they take together: what it crashes on costs the others a wait.
+constexpr std::size_t kAhead = 16;
+constexpr double kAheadSeconds = 0.02;
+
 // Seconds after which a running test is worth a line.
 constexpr double kTellAfter = 0.5;
 
@@ -207,10 +211,13 @@ void Dispatcher::relay(const wire::Json& frame) {
       Test test;
       test.limit = number(item, "timeout", 0);
       test.memory = item.value("demand", wire::Json::object()).value("memory", std::uint64_t{0});
-      wishes_.add(ids_.back(), item);
+      auto known = known_.find(ids_.back());
+      if (known != known_.end()) test.usual = static_cast<float>(known->second.duration);
+      wishes_.add(ids_.back(), item, known != known_.end() ? &known->second : nullptr, memory_.limit);
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
     }
+    if (ledger_) keep(ledger_->note_tests(ids_));
   }
   tell(frame);
 }
@@ -221,6 +228,7 @@ void Dispatcher::on_collection_restarted() {
   ids_.clear();
   tests_.clear();
   wishes_.clear();
+  if (ledger_) keep(ledger_->forget_tests());
   tell({{"t", "restart"}});
 }
 
@@ -249,32 +257,25 @@ void Dispatcher::on_ready(const wire::Json& frame) {
 void Dispatcher::run_tests() {
   if (running_ || ledger_ == nullptr) return;
   running_ = true;
+  // Their zygotes come up while all this is prepared and written down, which takes 40 ms for 30,000 tests.
+  if (!resume_) start_slots(tests_.size());
+  dealing_.slots = options_.slots;
+  dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
+  queue_.reset(wishes_.problem(dealing_));
   if (Status status = ledger_->add_tests(ids_); !status) {
     fail_run(status.error().kind == ErrorKind::UserMistake ? "usage" : "records", status.error().message());
     check_end();
     return;
   }
-  learn_from_history();
-  dealing_.slots = options_.slots;
-  dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
-  queue_.reset(wishes_.problem(dealing_));
   if (resume_) replay();
   settle_fatal_modules();
   refuse_impossible();
   wishes_.clear();  // The scheduler knows them now.
+  known_.clear();
   if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
-  start_slots();
+  if (resume_) start_slots(queue_.waiting());
   if (tell_starts_) tell_remaining();
   check_end();
-}
-
-void Dispatcher::learn_from_history() {
-  wishes_.learn(known_, memory_.limit);
-  for (std::size_t i = 0; i < tests_.size(); ++i) {
-    auto known = known_.find(ids_[i]);
-    if (known != known_.end()) tests_[i].usual = static_cast<float>(known->second.duration);
-  }
-  known_.clear();
 }
 
 void Dispatcher::replay() {
@@ -332,8 +333,8 @@ void Dispatcher::settle_without_run(journal::Record record, const std::string& i
   settle(record, id, false, wire::Json::array(), std::move(detail));
 }
 
-void Dispatcher::start_slots() {
-  std::size_t wanted = std::min<std::size_t>(static_cast<std::size_t>(options_.slots), queue_.waiting());
+void Dispatcher::start_slots(std::size_t tests) {
+  std::size_t wanted = std::min<std::size_t>(static_cast<std::size_t>(options_.slots), tests);
   if (wanted == 0) return;
   cgroup_ = os::Cgroup::create();
   for (std::size_t i = 0; i < wanted; ++i) {
@@ -362,6 +363,7 @@ SlotHost Dispatcher::slot_host() {
   host.on_finished = [this](Attempt attempt) { on_finished(std::move(attempt)); };
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
   host.on_ask = [this](int slot) { on_ask(slot); };
+  host.on_went_on = [this](std::size_t test, int slot) { tell_if_it_takes_long(test, slot); };
   host.on_worker_ended = [this](const WorkerEnd& end) { on_worker_ended(end); };
   host.on_output = [this](int slot, const std::string& text) {
     tell({{"t", "output"}, {"slot", slot}, {"text", text}});
@@ -423,10 +425,11 @@ void Dispatcher::give_work(int slot) {
   if (!stopping_ && !queue_.empty() && must_wait_for_memory()) return;
   std::optional<std::size_t> test;
   auto reserved = reserved_.find(slot);
-  if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_put_back(slot);
+  if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_fresh(slot);
   if (!stopping_ && !test && reserved != reserved_.end()) {
     Order order = reserved->second;
     reserved_.erase(reserved);
+    tell_if_it_takes_long(order.test, slot);
     idle->begin(order, false);
     return;
   }
@@ -437,6 +440,7 @@ void Dispatcher::give_work(int slot) {
     return;
   }
   std::optional<Order> order = begin_attempt(*test, slot);
+  if (order) tell_if_it_takes_long(*test, slot);
   // Beside a worker, too, the next process waits ready: for a second judgement, or to take the worker's place.
   if (order) idle->begin(*order, queue_.waiting() > 0);
 }
@@ -450,17 +454,20 @@ void Dispatcher::wake_idle() {
   }
 }
 
-/// Records that it begins, before it does. Nothing if that cannot be recorded.
+/// Records that it begins: before it does, or, in a worker whose next test is quickly over, within a moment. Nothing if that
+/// cannot be recorded.
 std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   Test& state = tests_[test];
   ++state.attempts;
-  // With it goes what has ended meanwhile.
-  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall())) || !commit())
+  if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall()))) return {};
+  bool reuse = queue_.may_reuse(test);
+  if (reuse) {
+    publish_soon();
+  } else if (!commit()) {
     return {};
+  }
   judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
   if (!std::exchange(began_any_, true)) log_event("first_attempt", nlohmann::ordered_json::object());
-  tell_if_it_takes_long(test, slot);
-  bool reuse = queue_.may_reuse(test);
   return Order{test, ids_[test], state.limit, reuse, reuse ? 0 : state.memory};
 }
 
@@ -480,12 +487,31 @@ void Dispatcher::on_ask(int slot) {
   if (asking == nullptr) return;
   std::optional<std::size_t> test;
   if (!stopping_ && !must_wait_for_memory()) test = queue_.take(slot, true);
-  std::optional<Order> order = test ? begin_attempt(*test, slot) : std::nullopt;
+  std::vector<Order> next;
+  if (test) {
+    if (std::optional<Order> order = begin_attempt(*test, slot)) next.push_back(*order);
+  }
   // A test that waits for its second judgement goes first, in its own process; the worker and its fixtures wait meanwhile.
   // And with -x nobody knows yet whether the present one will fail.
   bool go = judged_again_ == 0 && !pause_on_failure_;
-  asking->answer(order, go);
-  if (order && !go) reserved_[slot] = *order;
+  if (go) announce_quick_ones(slot, next);
+  asking->answer(next, go);
+  if (!next.empty() && !go) reserved_[slot] = next.front();
+}
+
+// Tests that earlier runs knew to be over in no time are not worth a question each.
+void Dispatcher::announce_quick_ones(int slot, std::vector<Order>& next) {
+  double seconds = 0;
+  while (!next.empty() && next.size() < kAhead) {
+    const Test& last = tests_[next.back().test];
+    seconds += last.usual < 0 ? kAheadSeconds : last.usual;
+    std::optional<std::size_t> test = queue_.plain_next(slot);
+    if (!test || tests_[*test].usual < 0 || seconds + tests_[*test].usual > kAheadSeconds) return;
+    if (queue_.take(slot, true) != test) return;
+    std::optional<Order> order = begin_attempt(*test, slot);
+    if (!order) return;
+    next.push_back(*order);
+  }
 }
 
 void Dispatcher::on_worker_ended(const WorkerEnd& end) {

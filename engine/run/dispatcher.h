@@ -85,9 +85,8 @@ class Dispatcher {
   void on_ready(const wire::Json& frame);
   void run_tests();
   void replay();
-  void learn_from_history();
   void settle_fatal_modules();
-  void start_slots();
+  void start_slots(std::size_t tests);
   void refuse_impossible();
   bool must_wait_for_memory();
   void tell_remaining();
@@ -95,6 +94,7 @@ class Dispatcher {
   Slot* find(int slot);
   void give_work(int slot);
   void wake_idle();
+  void announce_quick_ones(int slot, std::vector<Order>& next);
   std::optional<Order> begin_attempt(std::size_t test, int slot);
   void tell_if_it_takes_long(std::size_t test, int slot);
   void on_ask(int slot);

@@ -167,6 +167,7 @@ void Slot::begin(const Order& order, bool fork_next) {
   }
   // With a worker about, its writes between two tests are lost here: nobody could say to which of them they belong.
   files_.clear();
+  announced_.clear();
   current_ = kept ? std::move(worker_) : std::move(next_);
   start_attempt(order);
   Status started = kept ? Status{} : listen_to(*current_);
@@ -205,7 +206,6 @@ void Slot::start_attempt(const Order& order) {
   exited_ = false;
   asked_ = false;
   stopping_ = false;
-  announced_.reset();
   ladder_ = Ladder::None;
 }
 
@@ -214,12 +214,12 @@ void Slot::on_test_frame(const Process* process, wire::Json frame) {
   const auto type = frame.find("t");
   if (type != frame.end() && *type == "report" && frame.contains("report") && frame["report"].is_object()) {
     attempt_.reports.push_back(std::move(frame["report"]));
-  } else if (type != frame.end() && *type == "ask" && attempt_.reused && !asked_) {
+  } else if (type != frame.end() && *type == "ask" && attempt_.reused && !asked_ && announced_.empty()) {
     asked_ = true;
     if (ladder_ == Ladder::None) {
       host_.on_ask(id_);
     } else {
-      answer(std::nullopt, false);
+      answer({}, false);
     }
   } else if (type != frame.end() && *type == "done" && frame.contains("verdict") && frame["verdict"].is_string()) {
     attempt_.evidence.done = true;
@@ -251,11 +251,12 @@ void Slot::on_test_hung_up(const Process* process, const std::string& problem) {
 
 // ---- a worker --------------------------------------------------------------------------------------------------------------
 
-void Slot::answer(const std::optional<Order>& next, bool go) {
+void Slot::answer(const std::vector<Order>& next, bool go) {
   if (current_ == nullptr) return;
   wire::Json frame = {{"t", "next"}};
-  if (next) frame.update({{"test", next->test}, {"id", next->id}, {"go", go}});
-  if (next && go) announced_ = next;
+  if (!next.empty()) frame.update({{"test", next.front().test}, {"id", next.front().id}, {"go", go}});
+  for (std::size_t i = 1; i < next.size(); ++i) frame["then"].push_back({{"test", next[i].test}, {"id", next[i].id}});
+  if (go) announced_.assign(next.begin(), next.end());
   current_->channel->send(frame);
 }
 
@@ -270,11 +271,13 @@ void Slot::on_done_in_worker() {
   if (!is_good(attempt_.evidence.pytest_verdict)) attempt_.before = current_->ran;
   current_->ran.push_back(attempt_.test);
   current_->began.push_back(begun_);
-  std::optional<Order> next = std::exchange(announced_, std::nullopt);
   Attempt ended = take_attempt();
-  if (next) {
-    start_attempt(*next);
+  if (!announced_.empty()) {
+    Order next = std::move(announced_.front());
+    announced_.pop_front();
+    start_attempt(next);
     check_deadline();
+    host_.on_went_on(next.test, id_);
     host_.on_finished(std::move(ended));
     return;
   }
@@ -539,7 +542,7 @@ Attempt Slot::take_attempt() {
 void Slot::finish() {
   loop_.cancel(timer_);
   std::unique_ptr<Process> ended = std::move(current_);
-  std::optional<Order> promised = std::exchange(announced_, std::nullopt);
+  std::deque<Order> promised = std::exchange(announced_, {});
   if (attempt_.reused) attempt_.before = std::move(ended->ran);
   Attempt attempt = take_attempt();
   if (memory_group_.usable()) {
@@ -558,7 +561,8 @@ void Slot::finish() {
   } else {
     host_.on_finished(std::move(attempt));
   }
-  if (promised) host_.on_abandoned(promised->test, id_);  // It had been told which test comes next, and cannot run it any more.
+  // It had been told which tests come next, and cannot run them any more. What is put back last is taken first.
+  for (; !promised.empty(); promised.pop_back()) host_.on_abandoned(promised.back().test, id_);
   if (shut_) return;
   if (zygote_ == nullptr) {
     ask_for_zygote();

@@ -10,6 +10,7 @@
 // The states are in docs/design/slot.md.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -72,6 +73,8 @@ struct SlotHost {
   std::function<void(std::size_t test, int slot)> on_abandoned;
   /// The worker is about to tear down after its test: which test comes next in it? To be answered by answer(), at once.
   std::function<void(int slot)> on_ask;
+  /// The worker has gone on by itself with a test that answer() had named.
+  std::function<void(std::size_t test, int slot)> on_went_on;
   std::function<void(WorkerEnd end)> on_worker_ended;
   std::function<void(int slot, const std::string& text)> on_output;
   std::function<void(int slot, const std::string& reason)> on_broken;
@@ -90,9 +93,10 @@ class Slot {
   Status open();
   /// Runs a test; only when idle. `fork_next`: whether another will follow in a process of its own.
   void begin(const Order& order, bool fork_next);
-  /// The answer to on_ask: the test that the worker runs next, so that it keeps the fixtures which that one shares. `go`: it
-  /// begins as soon as the present one has ended; otherwise by begin(). Nothing: the worker tears down everything.
-  void answer(const std::optional<Order>& next, bool go);
+  /// The answer to on_ask: the tests that the worker runs next, so that it keeps the fixtures which they share. `go`: it begins
+  /// with each as soon as the one before has ended; otherwise with the first, and only, by begin(). None: the worker tears down
+  /// everything.
+  void answer(const std::vector<Order>& next, bool go);
   /// Ends the worker; when it has gone the slot is idle again, and on_idle is called. Only when idle and has_worker().
   void retire_worker();
   /// Ends the running test: SIGINT, `grace` seconds, then the tree is killed. No verdict.
@@ -170,7 +174,7 @@ class Slot {
   std::unique_ptr<Process> current_;
   std::unique_ptr<Process> next_;
   std::unique_ptr<Process> worker_;  ///< Kept, and not running a test now.
-  std::optional<Order> announced_;   ///< What the worker was told to go on with.
+  std::deque<Order> announced_;      ///< What the worker was told to go on with.
   bool retiring_ = false;
   double worker_expired_ = 0;  ///< The limit that it overstepped at its exit, seconds; 0 if it did not.
   std::optional<WorkerEnd> ended_worker_;

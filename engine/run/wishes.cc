@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 namespace holdfast::run {
 
@@ -15,12 +16,16 @@ constexpr std::uint64_t kMemoryStep = std::uint64_t{64} << 20U;
 
 void Wishes::clear() { *this = Wishes(); }
 
-void Wishes::add(const std::string& id, const nlohmann::json& item) {
+void Wishes::add(const std::string& id, const nlohmann::json& item, const journal::Known* known, std::uint64_t memory_limit) {
   Wish wish;
   wish.id = id;
   wish.group = item.value("group", "");
   wish.reuse = item.value("reuse", false);
   if (auto demand = item.find("demand"); demand != item.end()) wish.demand = number_of(*demand);
+  if (known != nullptr) {
+    wish.expected = known->duration;
+    book_measured(wish, known->memory, memory_limit);
+  }
   wishes_.push_back(std::move(wish));
 }
 
@@ -38,15 +43,6 @@ std::uint32_t Wishes::number_of(const nlohmann::json& wish) {
   }
   demands_.push_back(std::move(demand));
   return entry->second;
-}
-
-void Wishes::learn(const std::unordered_map<std::string, journal::Known>& known, std::uint64_t memory_limit) {
-  for (Wish& wish : wishes_) {
-    auto found = known.find(wish.id);
-    if (found == known.end()) continue;
-    wish.expected = found->second.duration;
-    book_measured(wish, found->second.memory, memory_limit);
-  }
 }
 
 // In steps, so that there are few different demands.

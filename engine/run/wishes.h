@@ -5,7 +5,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "journal/history.h"
@@ -23,9 +22,9 @@ struct Dealing {
 class Wishes {
  public:
   void clear();
-  void add(const std::string& id, const nlohmann::json& item);
-  /// Takes over durations and measured memory. A test that declared its memory keeps to that.
-  void learn(const std::unordered_map<std::string, journal::Known>& known, std::uint64_t memory_limit);
+  /// `known`: its duration and measured memory from earlier runs, or null. A test that declared its memory keeps to that.
+  void add(const std::string& id, const nlohmann::json& item, const journal::Known* known = nullptr,
+           std::uint64_t memory_limit = 0);
   [[nodiscard]] plan::Problem problem(const Dealing& dealing) const;
   [[nodiscard]] const plan::Demand& demand_of(std::size_t test) const { return demands_[wishes_[test].demand]; }
 

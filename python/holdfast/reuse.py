@@ -7,6 +7,7 @@ stay, all others are torn down now, as part of the test that used them last. So 
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import pytest
@@ -26,6 +27,8 @@ class Worker:
         self.runner = runner
         self._asked = False
         self._next: Optional[wire.Frame] = None
+        # Known already, since they are quickly over; they follow the next one without a question.
+        self._coming: deque[wire.Frame] = deque()
 
     def run(self, order: wire.Frame) -> NoReturn:
         """The test of `order`, and then what the engine says, until it says `end`. Ends the process."""
@@ -58,10 +61,16 @@ class Worker:
         """Asks once a test, also where a plugin runs it several times."""
         if not self._asked:
             self._asked = True
-            self.runner.send_bytes(_ASK)
-            answer = self._receive()
-            self._next = answer if answer is not None and "test" in answer else None
+            self._next = self._coming.popleft() if self._coming else self._ask()
         return self.runner.item_of(self._next) if self._next is not None else None
+
+    def _ask(self) -> Optional[wire.Frame]:
+        self.runner.send_bytes(_ASK)
+        answer = self._receive()
+        if answer is None or "test" not in answer:
+            return None
+        self._coming.extend({**frame, "go": True} for frame in answer.get("then", ()))
+        return answer
 
     def is_owner(self) -> bool:
         return os.getpid() == self.runner.owner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -94,7 +95,8 @@ class Suite:
             output, _ = process.communicate(timeout=LIMIT)
         except subprocess.TimeoutExpired:
             process.kill()
-            output, _ = process.communicate()
+            self.end_survivors()  # They hold the other end of the pipe.
+            output, _ = process.communicate(timeout=LIMIT)
             pytest.fail(f"the run did not end within {LIMIT} s:\n{output}")
         return Run(process.returncode, output, self.events())
 
@@ -111,7 +113,15 @@ class Suite:
 
     def survivors(self) -> list[str]:
         """Command lines of living processes that were started, directly or not, by this suite's runs."""
-        found = []
+        return [f"{pid}: {command}" for pid, command in self.living().items()]
+
+    def end_survivors(self) -> None:
+        for pid in self.living():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+    def living(self) -> dict[int, str]:
+        found = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
                 continue
@@ -120,7 +130,7 @@ class Suite:
                     continue
                 if (entry / "stat").read_text().rpartition(")")[2].split()[0] in "ZX":
                     continue
-                found.append(f"{entry.name}: {(entry / 'cmdline').read_bytes().replace(bytes(1), b' ').decode(errors='replace')}")
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(bytes(1), b" ").decode(errors="replace")
             except OSError:
                 continue
         return found
@@ -130,7 +140,13 @@ class Suite:
 def suite(tmp_path: Path) -> Any:
     made = Suite(tmp_path)
     yield made
-    wait_until(lambda: not made.survivors(), f"processes are left: {made.survivors()}")
+    try:
+        wait_until(lambda: not made.survivors(), "processes are left")
+    finally:
+        left = made.survivors()
+        # A test that fails must not leave them to those after it, nor hold their pipes open.
+        made.end_survivors()
+        assert not left, f"processes are left: {left}"
 
 
 def wait_until(condition: Callable[[], object], message: str = "the condition did not come true", limit: float = 20) -> None:

@@ -287,3 +287,36 @@ def test_crashes(): os.abort()
     assert run.short()["test_crashes"] == "crashed"
     assert run.notes["test_it.py::test_crashes"] == []
     assert not suite.survivors()
+
+
+QUICK = """
+import os, pytest
+@pytest.mark.parametrize("i", range(30))
+def test_quick(i):
+    with open("order", "a") as file: file.write(f"{i} ")
+    if os.environ.get("BREAK") == str(i): {how}
+"""
+
+
+@pytest.mark.parametrize("how", ["os.abort()", "os._exit(0)", "assert 0"])
+def test_what_breaks_among_tests_that_were_announced_together_costs_itself_alone(suite: Any, tmp_path: Path, how: str) -> None:
+    suite.write(test_it=QUICK.replace("{how}", how))
+    assert suite.run("--hf-isolate=worker", "--hf-slots=1").code == 0
+    (tmp_path / "order").unlink()
+    # They are known to be quick now, so the worker is told of many at once.
+    suite.env["BREAK"] = "13"
+    run = suite.run("--hf-isolate=worker", "--hf-slots=1")
+    verdict = {"os.abort()": "crashed", "os._exit(0)": "exited", "assert 0": "failed"}[how]
+    expected = {f"test_it.py::test_quick[{i}]": verdict if i == 13 else "passed" for i in range(30)}
+    assert run.verdicts == expected
+    ran = (tmp_path / "order").read_text().split()
+    assert sorted(ran, key=int) == sorted([*map(str, range(30)), "13"], key=int), "each once, and the broken one twice"
+
+
+def test_a_slow_one_among_quick_ones_is_shown_and_stopped(suite: Any) -> None:
+    suite.write(test_it=QUICK.replace("{how}", "import time; time.sleep(60)"))
+    assert suite.run("--hf-isolate=worker", "--hf-slots=1").code == 0
+    suite.env["BREAK"] = "5"
+    run = suite.run("--hf-isolate=worker", "--hf-slots=1", "--hf-timeout=0.5")
+    assert run.verdicts["test_it.py::test_quick[5]"] == "timeout"
+    assert list(run.verdicts.values()).count("passed") == 29, run.output

@@ -45,6 +45,28 @@ TEST_F(LedgerTest, KeepsVerdictsForAResumedRun) {
   EXPECT_EQ(finished(*ledger), std::vector<std::string>{"a=passed[1]"});
 }
 
+TEST_F(LedgerTest, HalfASuiteIsNotKept) {
+  {
+    auto ledger = Ledger::open(path, false).value();
+    ASSERT_TRUE(ledger->note_tests({"a", "b"}));
+    ASSERT_TRUE(ledger->commit());
+  }
+  auto ledger = Ledger::open(path, true).value();
+  ASSERT_TRUE(ledger->add_tests({"other"}));
+}
+
+TEST_F(LedgerTest, ACollectionThatBeginsAnewReplacesTheFirst) {
+  {
+    auto ledger = Ledger::open(path, false).value();
+    ASSERT_TRUE(ledger->note_tests({"a", "b"}));
+    ASSERT_TRUE(ledger->forget_tests());
+    ASSERT_TRUE(ledger->note_tests({"b"}));
+    ASSERT_TRUE(ledger->add_tests({"b", "c"}));
+  }
+  auto ledger = Ledger::open(path, true).value();
+  ASSERT_TRUE(ledger->add_tests({"b", "c"}));
+}
+
 TEST_F(LedgerTest, ATestHasOneVerdict) {
   auto ledger = Ledger::open(path, false).value();
   ASSERT_TRUE(ledger->add_tests({"a"}));

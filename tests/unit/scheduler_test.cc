@@ -250,5 +250,36 @@ TEST(Scheduler, RandomProblemsAreSolvedWithoutConflicts) {
   }
 }
 
+TEST(Scheduler, OfThePutBackOnlyThoseForAFreshProcess) {
+  Scheduler scheduler;
+  scheduler.reset(one_chunk(3, false, 1));
+  for (std::size_t i = 0; i < 3; ++i) ASSERT_EQ(scheduler.take(0, i > 0), Taken(i));
+  for (std::size_t i = 0; i < 3; ++i) scheduler.finished(0, i);
+  scheduler.put_back(0, true);
+  scheduler.put_back(1);
+  EXPECT_EQ(scheduler.take_fresh(0), Taken(0));
+  EXPECT_EQ(scheduler.take_fresh(0), std::nullopt);
+  EXPECT_EQ(scheduler.take(0), Taken(1));
+}
+
+TEST(Scheduler, PlainNextIsWhatTakeGives) {
+  Scheduler scheduler;
+  Problem problem = one_chunk(4, false, 1);
+  problem.demands.push_back(Demand{1, 5, false, {}});
+  problem.tasks[2].demand = 1;
+  scheduler.reset(problem);
+  EXPECT_EQ(scheduler.plain_next(0), std::nullopt) << "no chunk is open";
+  ASSERT_EQ(scheduler.take(0), Taken(0));
+  EXPECT_EQ(scheduler.plain_next(0), Taken(1));
+  ASSERT_EQ(scheduler.take(0, true), Taken(1));
+  EXPECT_EQ(scheduler.plain_next(0), std::nullopt) << "it asks for memory";
+  scheduler.finished(0, 0);
+  scheduler.finished(0, 1);
+  ASSERT_EQ(scheduler.take(0), Taken(2));
+  EXPECT_EQ(scheduler.plain_next(0), Taken(3));
+  scheduler.put_back(0);
+  EXPECT_EQ(scheduler.plain_next(0), std::nullopt) << "another comes first";
+}
+
 }  // namespace
 }  // namespace holdfast::plan

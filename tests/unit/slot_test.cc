@@ -38,7 +38,7 @@ struct SlotTest : testing::Test {
     };
     host.on_finished = [this](Attempt attempt) { finished.push_back(std::move(attempt)); };
     host.on_abandoned = [this](std::size_t test, int) { abandoned.push_back(test); };
-    host.on_ask = [this](int) { slot->answer(std::nullopt, false); };
+    host.on_ask = [this](int) { slot->answer({}, false); };
     host.on_worker_ended = [](const WorkerEnd&) {};
     host.on_output = [](int, const std::string&) {};
     host.on_broken = [this](int, const std::string& reason) {

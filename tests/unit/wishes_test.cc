@@ -62,12 +62,13 @@ TEST(Wishes, EqualDemandsAreOne) {
 TEST(Wishes, MeasuredMemoryIsBookedInStepsAndNeverMoreThanThereIs) {
   Wishes wishes;
   constexpr std::uint64_t kMiB = 1U << 20U;
-  for (const char* id : {"small", "large", "huge", "declared"}) {
-    wishes.add(id, std::string(id) == "declared" ? json{{"demand", {{"memory", 7}}}} : json::object());
-  }
-  wishes.learn(
-      {{"small", {1, 10 * kMiB}}, {"large", {2, 100 * kMiB}}, {"huge", {3, 9000 * kMiB}}, {"declared", {4, 500 * kMiB}}},
-      1000 * kMiB);
+  auto add = [&wishes](const char* id, const json& item, const journal::Known& known) {
+    wishes.add(id, item, &known, 1000 * kMiB);
+  };
+  add("small", json::object(), {1, 10 * kMiB});
+  add("large", json::object(), {2, 100 * kMiB});
+  add("huge", json::object(), {3, 9000 * kMiB});
+  add("declared", {{"demand", {{"memory", 7}}}}, {4, 500 * kMiB});
   EXPECT_EQ(wishes.demand_of(0).memory, 0U);
   EXPECT_EQ(wishes.demand_of(1).memory, 128 * kMiB);
   EXPECT_EQ(wishes.demand_of(2).memory, 1000 * kMiB);
