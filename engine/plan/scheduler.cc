@@ -23,6 +23,7 @@ void Scheduler::reset(Problem problem) {
   returned_.clear();
   blocked_.clear();
   claims_.clear();
+  homes_.clear();
   places_.assign(static_cast<std::size_t>(std::max(1, problem_.slots)), Place{});
   used_cores_ = busy_ = 0;
   used_memory_ = 0;
@@ -140,6 +141,18 @@ bool Scheduler::fits(int slot, std::size_t task) const {
   });
 }
 
+// Whether it may run in the process that the slot's latest such test runs in.
+bool Scheduler::follows(int slot, std::size_t task) const {
+  return may_reuse(task) && problem_.tasks[task].process == places_[static_cast<std::size_t>(slot)].process;
+}
+
+// A scope that has begun in one slot goes on there, so that it is not set up twice.
+bool Scheduler::is_at_home(int slot, std::size_t task) const {
+  if (!may_reuse(task) || !shares_scope(task)) return true;
+  auto home = homes_.find(problem_.tasks[task].process);
+  return home == homes_.end() || home->second == slot;
+}
+
 void Scheduler::measure(Place& place) {
   used_cores_ -= place.cores;
   used_memory_ -= place.memory;
@@ -160,6 +173,12 @@ std::size_t Scheduler::hold(int slot, std::size_t task) {
   Place& place = places_[static_cast<std::size_t>(slot)];
   if (place.held.empty()) ++busy_;
   place.held.push_back(number);
+  if (may_reuse(task)) {
+    std::uint32_t process = problem_.tasks[task].process;
+    place.other_process = process != place.process;
+    place.process = process;
+    if (process > 0) homes_[process] = slot;
+  }
   measure(place);
   for (const TokenUse& use : demand.tokens) claims_[use.token].push_back(Claim{slot, use.exclusive});
   if (demand.alone) {
@@ -188,6 +207,7 @@ void Scheduler::finished(int slot, std::size_t task) {
 }
 
 void Scheduler::close(int slot) {
+  for (auto home = homes_.begin(); home != homes_.end();) home = home->second == slot ? homes_.erase(home) : std::next(home);
   Place& place = places_[static_cast<std::size_t>(slot)];
   std::optional<std::size_t> task = place.chunk >= 0 ? head(place.chunk) : std::nullopt;
   if (task) blocked_[problem_.tasks[*task].demand].push_front(static_cast<std::uint32_t>(place.chunk));
@@ -209,7 +229,8 @@ std::optional<std::size_t> Scheduler::take(int slot, bool reuse_only) {
 std::optional<std::size_t> Scheduler::take_returned(int slot, Process process) {
   for (auto it = returned_.rbegin(); it != returned_.rend(); ++it) {
     std::size_t task = *it;
-    bool suits = process == Process::Any || may_reuse(task) == (process == Process::Used);
+    bool suits = process == Process::Any || (process == Process::Used ? follows(slot, task) : !may_reuse(task));
+    suits = suits && is_at_home(slot, task);
     if (states_[task] == State::Waiting && !suits) continue;
     if (states_[task] == State::Waiting && !fits(slot, task)) continue;
     bool waiting = states_[task] == State::Waiting;  // Or settled in the meantime.
@@ -224,7 +245,7 @@ std::optional<std::size_t> Scheduler::plain_next(int slot) {
   int chunk = places_[static_cast<std::size_t>(slot)].chunk;
   if (chunk < 0 || !returned_.empty() || alone_slot_ >= 0) return std::nullopt;
   std::optional<std::size_t> task = head(chunk);
-  bool plain = task && may_reuse(*task) && problem_.tasks[*task].demand == 0;
+  bool plain = task && follows(slot, *task) && !shares_scope(*task) && problem_.tasks[*task].demand == 0;
   return plain ? task : std::nullopt;
 }
 
@@ -250,7 +271,7 @@ std::optional<std::size_t> Scheduler::take_own(int slot, bool reuse_only) {
     place.chunk = -1;
     return std::nullopt;
   }
-  if (reuse_only && !may_reuse(*task)) return std::nullopt;
+  if (reuse_only && !follows(slot, *task)) return std::nullopt;
   if (fits(slot, *task)) return advance(slot, place.chunk);
   // Somebody takes it up when it fits; this slot looks for other work meanwhile.
   blocked_[problem_.tasks[*task].demand].push_front(static_cast<std::uint32_t>(place.chunk));
@@ -280,13 +301,13 @@ std::optional<std::size_t> Scheduler::open_chunk(int slot, bool reuse_only) {
       blocked_[problem_.tasks[*task].demand].push_back(static_cast<std::uint32_t>(chunk));
       continue;
     }
-    if (reuse_only && !may_reuse(*task)) return std::nullopt;
+    if (reuse_only && !follows(slot, *task)) return std::nullopt;
     ++next_;
     return advance(slot, chunk);
   }
   if (blocked < 0) return std::nullopt;
   std::size_t task = *head(blocked);
-  if (reuse_only && !may_reuse(task)) return std::nullopt;
+  if (reuse_only && !follows(slot, task)) return std::nullopt;
   blocked_[problem_.tasks[task].demand].pop_front();
   return advance(slot, blocked);
 }

@@ -42,10 +42,11 @@ struct Capacity {
 std::string why_impossible(const Demand& demand, const Capacity& capacity);
 
 struct Task {
-  double expected = -1;      ///< Seconds; negative where nothing is known.
-  std::uint32_t chunk = 0;   ///< Number of its chunk; tests of one chunk run in the order of their own numbers.
-  std::uint32_t demand = 0;  ///< Number in Problem::demands.
-  bool reuse = false;        ///< It may run in a process that has run others.
+  double expected = -1;       ///< Seconds; negative where nothing is known.
+  std::uint32_t chunk = 0;    ///< Number of its chunk; tests of one chunk run in the order of their own numbers.
+  std::uint32_t demand = 0;   ///< Number in Problem::demands.
+  bool reuse = false;         ///< It may run in a process that has run others:
+  std::uint32_t process = 0;  ///< 0: in the slot's worker; otherwise in that of its scope, a number from 1 on.
 };
 
 struct Problem {
@@ -78,6 +79,10 @@ class Scheduler {
   /// beside it.
   void put_back(std::size_t task, bool fresh = false, bool alone = false);
   [[nodiscard]] bool may_reuse(std::size_t task) const { return problem_.tasks[task].reuse; }
+  /// Whether its process is its scope's alone, so that what earlier tests left there is meant to be there.
+  [[nodiscard]] bool shares_scope(std::size_t task) const { return problem_.tasks[task].process > 0; }
+  /// Whether the slot's latest test, which may reuse a process, is for another one than the tests before it were.
+  [[nodiscard]] bool wants_other_process(int slot) const { return places_[static_cast<std::size_t>(slot)].other_process; }
   [[nodiscard]] double expected(std::size_t task) const { return problem_.tasks[task].expected; }
   [[nodiscard]] bool empty() const { return waiting_ == 0; }
   [[nodiscard]] std::size_t waiting() const { return waiting_; }
@@ -98,6 +103,8 @@ class Scheduler {
         held;       ///< Demands of the tests that it holds: one, or two while the next is known before the first ends.
     int cores = 0;  ///< The largest of them: they run one after the other.
     std::uint64_t memory = 0;
+    std::uint32_t process = 0;   ///< That of its latest test that may reuse one.
+    bool other_process = false;  ///< It is not that of the one before.
   };
   struct Claim {
     int slot;
@@ -110,6 +117,8 @@ class Scheduler {
   [[nodiscard]] double time_of(const Chunk& chunk) const { return elapsed_[chunk.end] - elapsed_[chunk.begin]; }
   std::optional<std::size_t> head(int chunk);
   [[nodiscard]] bool fits(int slot, std::size_t task) const;
+  [[nodiscard]] bool follows(int slot, std::size_t task) const;
+  [[nodiscard]] bool is_at_home(int slot, std::size_t task) const;
   std::optional<std::size_t> take_returned(int slot, Process process);
   std::optional<std::size_t> take_own(int slot, bool reuse_only);
   int best_blocked(int slot);
@@ -131,6 +140,7 @@ class Scheduler {
       blocked_;  ///< By demand: chunks whose first test did not fit when looked at.
   std::vector<std::size_t> returned_;
   std::vector<Place> places_;                           ///< By slot.
+  std::map<std::uint32_t, int> homes_;                  ///< By process of a scope: the slot that works on it.
   std::map<std::uint32_t, std::vector<Claim>> claims_;  ///< By token.
   int used_cores_ = 0;
   std::uint64_t used_memory_ = 0;

@@ -441,6 +441,12 @@ void Dispatcher::give_work(int slot) {
   }
   std::optional<Order> order = begin_attempt(*test, slot);
   if (order) tell_if_it_takes_long(*test, slot);
+  if (order && order->reuse && idle->has_worker() && queue_.wants_other_process(slot)) {
+    // Another scope's test, for a process of its own: when the worker has gone, the slot is idle again.
+    reserved_[slot] = *order;
+    idle->retire_worker();
+    return;
+  }
   // Beside a worker, too, the next process waits ready: for a second judgement, or to take the worker's place.
   if (order) idle->begin(*order, queue_.waiting() > 0);
 }
@@ -585,7 +591,7 @@ void Dispatcher::on_finished(Attempt attempt) {
 // fails is tried again as often as the user wants that for its verdict.
 std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::string& verdict) const {
   if (is_good(verdict) || stopping_) return "";
-  if (attempt.reused && !attempt.before.empty()) return kJudgedAgain;
+  if (attempt.reused && !attempt.before.empty() && !queue_.shares_scope(attempt.test)) return kJudgedAgain;
   const Test& test = tests_[attempt.test];
   const Retries& allowed = test.retries != nullptr ? *test.retries : retries_;
   auto limit = allowed.find(verdict);

@@ -20,6 +20,7 @@ void Wishes::add(const std::string& id, const nlohmann::json& item, const journa
   Wish wish;
   wish.id = id;
   wish.group = item.value("group", "");
+  wish.scope = item.value("scope", "");
   wish.reuse = item.value("reuse", false);
   if (auto demand = item.find("demand"); demand != item.end()) wish.demand = number_of(*demand);
   if (known != nullptr) {
@@ -66,6 +67,7 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
   problem.keep_order = dealing.keep_order || dealing.dist == "sequential";
   problem.tasks.reserve(wishes_.size());
   std::unordered_map<std::string, std::uint32_t> chunks;
+  std::unordered_map<std::string, std::uint32_t> processes;
   for (const Wish& wish : wishes_) {
     auto chunk = static_cast<std::uint32_t>(problem.splittable.size());
     bool splittable = false;
@@ -77,6 +79,8 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
       key = "group " + wish.group;
     } else if (dealing.dist == "file") {
       key = "file " + file();
+    } else if (!wish.scope.empty()) {
+      key = "scope " + wish.scope;
     } else if (wish.reuse) {
       // A worker sets up each scope once, but a large file is shared when slots are idle.
       key = "shared file " + file();
@@ -84,7 +88,9 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
     }
     std::uint32_t mine = key.empty() ? chunk : chunks.emplace(std::move(key), chunk).first->second;
     if (mine == chunk) problem.splittable.push_back(splittable);
-    problem.tasks.push_back({wish.expected, mine, wish.demand, wish.reuse});
+    auto number = static_cast<std::uint32_t>(processes.size() + 1);
+    std::uint32_t process = wish.scope.empty() ? 0 : processes.emplace(wish.scope, number).first->second;
+    problem.tasks.push_back({wish.expected, mine, wish.demand, wish.reuse, process});
   }
   return problem;
 }

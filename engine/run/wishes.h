@@ -32,6 +32,7 @@ class Wishes {
   struct Wish {
     std::string id;
     std::string group;
+    std::string scope;         ///< Of those that share its process; empty for the slot's worker.
     double expected = -1;      ///< Seconds; negative where nothing is known.
     std::uint32_t demand = 0;  ///< In demands_.
     bool reuse = false;

@@ -17,6 +17,7 @@ import pytest
 
 from holdfast import compat, crash, streams, wire
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
+from holdfast.reuse import Worker
 from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
 
 
@@ -62,8 +63,6 @@ class TestRunner:
         if order is None:
             os._exit(0)
         if order.get("reuse"):
-            from holdfast.reuse import Worker
-
             Worker(self).run(order)
         self.run_item(self.item_of(order), str(order["id"]))
 

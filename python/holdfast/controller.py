@@ -153,7 +153,7 @@ class Controller:
     # ---- what pytest asks
 
     def pytest_report_header(self) -> list[str]:
-        per = {"test": "a process per test", "worker": "a worker per slot"}[self.settings.isolation]
+        per = options.ISOLATIONS[self.settings.isolation]
         lines = [f"holdfast {__version__}: {self.slots} slot(s), {per}, ledger {self._short(self.settings.journal)}"]
         return lines + [f"holdfast: {note}" for note in self.settings.notes]
 

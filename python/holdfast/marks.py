@@ -27,12 +27,9 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     wishes: Frame = {}
     if not _NAMES.intersection(mark_names(item)) and not benchmark.is_here(item.config):
         # The fast way for nearly all tests: there may be tens of thousands.
-        if isolation == "worker" and not item.config.getoption("forked", False):
-            wishes["reuse"] = True
-        return wishes
+        return _place(item, "test" if item.config.getoption("forked", False) else isolation)
     given = _keywords(item)
-    if _reuses_process(item, isolation, given):
-        wishes["reuse"] = True
+    wishes.update(_place(item, _isolation(item, isolation, given)))
     timeout = timeout_of(item, given)
     if timeout is not None:
         wishes["timeout"] = timeout
@@ -132,21 +129,34 @@ def _wrong(item: pytest.Item, problem: str, instead: str) -> pytest.UsageError:
     return pytest.UsageError(f"{item.nodeid}: the holdfast mark {problem}; give {instead}")
 
 
-def _reuses_process(item: pytest.Item, isolation: str, given: dict[str, Any]) -> bool:
-    """Whether the test may run in a process that has run others."""
+def _place(item: pytest.Item, isolation: str) -> Frame:
+    """Whether the test may run in a process that has run others, and in which: of a scope, or else the slot's worker."""
+    if isolation == "worker":
+        return {"reuse": True}
+    scope: Any = None
+    if isolation == "module":
+        scope = item.getparent(pytest.File)
+    elif isolation == "class":
+        # The outermost: the fixtures of nested ones are below its own.
+        scope = next((node for node in item.listchain() if isinstance(node, pytest.Class)), None)
+    return {"reuse": True, "scope": scope.nodeid} if scope is not None else {}
+
+
+def _isolation(item: pytest.Item, isolation: str, given: dict[str, Any]) -> str:
+    """A mark's word counts more than the option's."""
     wanted = given.get("isolate")
     forked = item.get_closest_marker("forked") is not None or bool(item.config.getoption("forked", False))
     if wanted is None and fkit.is_unisolated(item):
         wanted = "worker"
     if wanted is None and given.get("memory") is not None:
-        return False  # Its memory can be limited, and proved, only for a process of its own.
+        return "test"  # Its memory can be limited, and proved, only for a process of its own.
     if wanted is None:
-        return isolation == "worker" and not forked
+        return "test" if forked else isolation
     if wanted not in ISOLATIONS:
         raise _wrong(item, f"has isolate={wanted!r}", f"one out of {', '.join(ISOLATIONS)}")
-    if wanted == "worker" and forked:
-        raise _wrong(item, "has isolate='worker', but there is a `forked` mark too", "one of the two")
-    return bool(wanted == "worker")
+    if wanted != "test" and forked:
+        raise _wrong(item, f"has isolate={wanted!r}, but there is a `forked` mark too", "one of the two")
+    return str(wanted)
 
 
 def timeout_of(item: pytest.Item, given: dict[str, Any]) -> Optional[float]:

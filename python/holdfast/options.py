@@ -17,7 +17,13 @@ DEFAULT_TIMEOUT = 600.0
 DEFAULT_GRACE = 5.0
 PHASES = ("collect", "setup", "call", "teardown", "exit")
 MAX_SLOTS = 4096
-ISOLATIONS = ("test", "worker")
+# What shares a process, and how the header says it.
+ISOLATIONS = {
+    "test": "a process per test",
+    "class": "a process per class",
+    "module": "a process per module",
+    "worker": "a worker per slot",
+}
 RETRY_CAUSES = ("crashed", "timeout", "oom", "exited", "failed", "error")
 MAX_RETRIES = 100
 
@@ -86,7 +92,7 @@ def one_of(*values: str) -> Callable[[str], str]:
 def isolation(text: str) -> str:
     if text not in ISOLATIONS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not an isolation; `test` (a process per test) and `worker` (a process per slot) are"
+            f"{text!r} is not an isolation; these are: " + ", ".join(f"`{name}` ({meaning})" for name, meaning in ISOLATIONS.items())
         )
     return text
 
@@ -106,7 +112,13 @@ class _Option:
 
 OPTIONS = (
     _Option("--hf-slots", slots, "auto", "tests at a time; auto: the CPUs that this process may use", "N|auto"),
-    _Option("--hf-isolate", isolation, "test", "a process per test, or a worker per slot that runs many", "test|worker"),
+    _Option(
+        "--hf-isolate",
+        isolation,
+        "test",
+        "what shares a process: nothing, a class, a module, or all that a slot runs",
+        "test|class|module|worker",
+    ),
     _Option(
         "--hf-dist",
         one_of("dynamic", "file", "group", "sequential"),
