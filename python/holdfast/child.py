@@ -16,6 +16,7 @@ from typing import Any, NoReturn, Optional
 import pytest
 
 from holdfast import compat, crash, streams, wire
+from holdfast.options import calls_nothing
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.reuse import Worker
 from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
@@ -204,6 +205,8 @@ class TestRunner:
             return "failed"
         if teardown == "failed":
             return "error"
+        if not call and calls_nothing(self.config):
+            return "skipped"  # Only fixtures were wanted; the test was not called.
         return call or "error"
 
     def _send_held(self) -> None:

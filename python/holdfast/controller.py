@@ -355,6 +355,8 @@ class Controller:
         reporter = self._reporter()
         if reporter is not None:
             reporter.ensure_newline()
+            if reporter._tw.width_of_current_line:
+                reporter.line("")  # With -q there are dots without a file's name, of which it knows nothing.
             reporter.write_line(text)
 
     def _node(self, slot: int) -> WorkerNode:

@@ -272,7 +272,14 @@ def _refuse_conflicts(config: pytest.Config) -> None:
         raise pytest.UsageError("--pdb and --trace need the terminal for one test at a time; add --hf-slots=1")
 
 
+def calls_nothing(config: pytest.Config) -> bool:
+    """--setup-only and --setup-plan: no test is called."""
+    return bool(config.getoption("setuponly", False) or config.getoption("setupplan", False))
+
+
 def _history_path(config: pytest.Config, given: str) -> Optional[Path]:
+    if calls_nothing(config):
+        return None
     if given == "none":
         return None
     if given:

@@ -102,3 +102,43 @@ def test_a_hook_that_raises_costs_that_test(suite: Any) -> None:
     run = suite.run()
     assert run.short() == {"test_a": "passed", "test_b": "error", "test_c": "passed"}
     assert "bad hook" in run.output
+
+
+FIXTURES = """
+import pytest
+@pytest.fixture(scope="module")
+def wide():
+    yield 1
+@pytest.fixture
+def narrow(wide):
+    with open("made", "a") as file: file.write("x")
+    yield 2
+def test_a(narrow): open("called", "w")
+def test_b(narrow): pass
+"""
+
+
+@pytest.mark.parametrize("isolation", ["test", "module", "worker"])
+def test_setup_show_tells_what_was_set_up(suite: Any, isolation: str) -> None:
+    suite.write(test_it=FIXTURES)
+    run = suite.run("--setup-show", "--hf-slots=1", f"--hf-isolate={isolation}", "-q")
+    assert run.code == 0
+    shown = [line.partition("] ")[2].strip() for line in run.output.splitlines() if line.startswith("[gw0] ")]
+    times = 2 if isolation == "test" else 1
+    assert shown.count("SETUP    M wide") == shown.count("TEARDOWN M wide") == times
+    assert shown.count("SETUP    F narrow (fixtures used: wide)") == shown.count("TEARDOWN F narrow") == 2
+    assert "test_it.py::test_a (fixtures used: narrow, wide)" in shown
+
+
+@pytest.mark.parametrize(("option", "made"), [("--setup-plan", ""), ("--setup-only", "xx")])
+def test_setups_without_calls(suite: Any, tmp_path: Path, option: str, made: str) -> None:
+    suite.write(test_it=FIXTURES)
+    run = suite.run(option, "--hf-slots=2", "--hf-history=h.db")
+    plain = suite.plain(option)
+    assert run.code == plain.code == 0
+    assert "no tests ran" in plain.output
+    assert "no tests ran" in run.output
+    assert (tmp_path / "made").read_text() == made * 2 if made else not (tmp_path / "made").exists()
+    assert not (tmp_path / "called").exists()
+    assert set(run.verdicts.values()) == {"skipped"}
+    assert not (tmp_path / "h.db").exists(), "these are no durations of the tests"

@@ -207,7 +207,8 @@ TEST(Scheduler, RandomProblemsAreSolvedWithoutConflicts) {
     unsigned chunks = 1 + below(8);
     for (unsigned i = 0; i < chunks; ++i) problem.splittable.push_back(below(2) == 0);
     for (unsigned i = 0; i < 60; ++i) {
-      problem.tasks.push_back(Task{below(3) == 0 ? -1.0 : below(10), below(chunks), below(7), below(2) == 0});
+      bool reuse = below(2) == 0;
+      problem.tasks.push_back(Task{below(3) == 0 ? -1.0 : below(10), below(chunks), below(7), reuse, reuse ? below(3) : 0});
     }
     Scheduler scheduler;
     scheduler.reset(problem);
@@ -230,6 +231,9 @@ TEST(Scheduler, RandomProblemsAreSolvedWithoutConflicts) {
       Taken task = scheduler.take(slot, !mine.empty());
       if (!task) continue;
       EXPECT_TRUE(mine.empty() || scheduler.may_reuse(*task)) << seed;
+      if (!mine.empty() && scheduler.may_reuse(mine.back())) {
+        EXPECT_EQ(problem.tasks[mine.back()].process, problem.tasks[*task].process) << seed;
+      }
       given.insert(*task);
       mine.push_back(*task);
       const Demand& demand = problem.demands[problem.tasks[*task].demand];
@@ -279,6 +283,32 @@ TEST(Scheduler, PlainNextIsWhatTakeGives) {
   EXPECT_EQ(scheduler.plain_next(0), Taken(3));
   scheduler.put_back(0);
   EXPECT_EQ(scheduler.plain_next(0), std::nullopt) << "another comes first";
+}
+
+TEST(Scheduler, AScopeHasAProcessOfItsOwnInOneSlot) {
+  Scheduler scheduler;
+  Problem problem;
+  for (std::uint32_t i = 0; i < 6; ++i) problem.tasks.push_back(Task{-1, i / 3, 0, true, 1 + i / 3});
+  problem.slots = problem.capacity.cores = 2;
+  scheduler.reset(problem);
+  ASSERT_EQ(scheduler.take(0), Taken(0));
+  EXPECT_TRUE(scheduler.wants_other_process(0));
+  ASSERT_EQ(scheduler.take(0, true), Taken(1));
+  EXPECT_FALSE(scheduler.wants_other_process(0));
+  scheduler.finished(0, 0);
+  scheduler.finished(0, 1);
+  scheduler.put_back(1);
+  ASSERT_EQ(scheduler.take(1), Taken(3)) << "what was put back waits for its own slot";
+  EXPECT_EQ(scheduler.take(0), Taken(1));
+  EXPECT_EQ(scheduler.take(0, true), Taken(2));
+  scheduler.finished(0, 1);
+  scheduler.finished(0, 2);
+  EXPECT_EQ(scheduler.take(0, true), std::nullopt) << "the other scope is not this process's";
+  scheduler.finished(1, 3);
+  scheduler.put_back(3);
+  scheduler.close(1);
+  EXPECT_EQ(scheduler.take(0), Taken(3));
+  EXPECT_TRUE(scheduler.wants_other_process(0));
 }
 
 }  // namespace
