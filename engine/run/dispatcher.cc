@@ -23,9 +23,6 @@ constexpr std::size_t kMaxQueued = std::size_t{16} << 20U;
 // Seconds for which a reading of /proc/meminfo is good enough.
 constexpr double kMemoryInterval = 0.1;
 
-// Seconds for which verdicts are gathered before they are committed and shown together.
-constexpr double kGather = 0.02;
-
 // A test is slow if it took so many times what it usually takes, and so many seconds more.
 constexpr double kSlowTimes = 3;
 constexpr double kSlowSeconds = 1;
@@ -58,10 +55,6 @@ std::vector<std::string> own_environment(const wire::Json& added) {
   return result;
 }
 
-// Why an attempt is followed by another; in the ledger as its cause.
-constexpr const char* kJudgedAgain = "judged again";
-constexpr const char* kRetried = "retried";
-
 double number(const wire::Json& object, const char* key, double fallback) {
   auto it = object.find(key);
   return it != object.end() && it->is_number() ? it->get<double>() : fallback;
@@ -69,7 +62,7 @@ double number(const wire::Json& object, const char* key, double fallback) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(os::Loop& loop, const Options& options) : loop_(loop), options_(options) {}
+Dispatcher::Dispatcher(os::Loop& loop, const Options& options) : loop_(loop), options_(options), outbox_(loop, outbox_host()) {}
 
 Dispatcher::~Dispatcher() = default;
 
@@ -119,9 +112,9 @@ void Dispatcher::configure(const wire::Json& frame) {
   limits_.collect = number(limits, "collect", limits_.collect);
   limits_.grace = number(limits, "grace", limits_.grace);
   tell_starts_ = frame.value("tell_starts", false);
-  strict_ = frame.value("strict", false);
+  sternness_.strict = frame.value("strict", false);
   pause_on_failure_ = frame.value("pause_on_failure", false);
-  flaky_fails_ = frame.value("flaky_fails", false);
+  sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
   dealing_.dist = frame.value("dist", "dynamic");
   memory_ = inventory::memory();
@@ -468,8 +461,8 @@ std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   if (!keep(ledger_->start_attempt(static_cast<std::int64_t>(test), state.attempts, slot, loop_.clock().wall()))) return {};
   bool reuse = queue_.may_reuse(test);
   if (reuse) {
-    publish_soon();
-  } else if (!commit()) {
+    outbox_.deliver_soon();
+  } else if (!outbox_.commit()) {
     return {};
   }
   judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
@@ -572,7 +565,7 @@ void Dispatcher::on_finished(Attempt attempt) {
     wake_idle();
     return;
   }
-  if (!state.earlier.empty()) weigh_attempts(attempt.test, record, attempt.reports, notes, detail);
+  if (!state.earlier.empty()) weigh(state.earlier, sternness_, record, attempt.reports, notes, detail);
   if (state.usual >= 0 && record.duration > std::max(kSlowTimes * state.usual, kSlowSeconds + state.usual)) {
     notes.push_back("slow");
     detail["usual"] = state.usual;
@@ -593,19 +586,14 @@ std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::stri
   if (is_good(verdict) || stopping_) return "";
   if (attempt.reused && !attempt.before.empty() && !queue_.shares_scope(attempt.test)) return kJudgedAgain;
   const Test& test = tests_[attempt.test];
-  const Retries& allowed = test.retries != nullptr ? *test.retries : retries_;
-  auto limit = allowed.find(verdict);
-  if (limit == allowed.end()) return "";
-  auto used = std::count_if(test.earlier.begin(), test.earlier.end(),
-                            [&](const Earlier& earlier) { return earlier.cause == kRetried && earlier.verdict == verdict; });
-  return used < limit->second ? kRetried : "";
+  return may_retry(verdict, test.earlier, test.retries != nullptr ? *test.retries : retries_) ? kRetried : "";
 }
 
 void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause) {
   if (attempt.reused) detail["before"] = attempt.before;
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->end_attempt(record, cause, loop_.clock().wall()))) return;
-  publish_soon();
+  outbox_.deliver_soon();
   Test& test = tests_[attempt.test];
   test.earlier.push_back(Earlier{record.verdict, cause, attempt.reports, std::move(detail)});
   test.urgent = true;
@@ -614,34 +602,12 @@ void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Js
   queue_.put_back(attempt.test, true, record.verdict == "oom");
 }
 
-// The last attempt's verdict counts, except where the user wants that flakiness or pollution fails: then the first one's.
-void Dispatcher::weigh_attempts(std::size_t test, journal::Record& record, wire::Json& reports, wire::Json& notes,
-                                wire::Json& detail) const {
-  const std::vector<Earlier>& earlier = tests_[test].earlier;
-  auto is_retry = [](const Earlier& attempt) { return attempt.cause == kRetried; };
-  bool polluted = is_good(record.verdict) && std::none_of(earlier.begin(), earlier.end(), is_retry);
-  bool flaky = std::any_of(earlier.begin(), earlier.end(),
-                           [&](const Earlier& attempt) { return is_retry(attempt) && attempt.verdict != record.verdict; });
-  if (polluted) notes.push_back("polluted");
-  if (flaky) notes.push_back("flaky");
-  if (is_good(record.verdict) && ((polluted && strict_) || (flaky && flaky_fails_))) {
-    const Earlier& blamed = polluted ? earlier.front() : *std::find_if(earlier.begin(), earlier.end(), is_retry);
-    record.attempt_verdict = record.verdict;
-    record.verdict = blamed.verdict;
-    reports = blamed.reports;
-    detail = blamed.detail;
-  }
-  for (const Earlier& attempt : earlier) {
-    detail["earlier"].push_back(
-        {{"verdict", attempt.verdict}, {"cause", attempt.cause}, {"reports", attempt.reports}, {"detail", attempt.detail}});
-  }
-}
-
 // What the log and the controller are to hear, once the verdict is safe in the ledger.
 void Dispatcher::settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports,
                         wire::Json detail) {
   wire::Json notes = wire::Json::parse(record.notes, nullptr, false);
   News news;
+  news.test = record.test;
   news.event = {{"event", "verdict"},          {"id", id},
                 {"verdict", record.verdict},   {"notes", notes},
                 {"attempts", record.attempts}, {"duration", record.duration}};
@@ -656,51 +622,32 @@ void Dispatcher::settle(const journal::Record& record, const std::string& id, bo
                 {"reports", std::move(reports)},
                 {"detail", std::move(detail)}};
   news.frame["test"] = record.test < static_cast<std::int64_t>(ids_.size()) ? wire::Json(record.test) : wire::Json();
-  news_.push_back(std::move(news));
+  outbox_.add(std::move(news));
   if (pause_on_failure_ && !is_good(record.verdict)) {
     ++unseen_;
-    publish();
+    outbox_.deliver();
   } else {
-    publish_soon();
+    outbox_.deliver_soon();
   }
 }
 
-// Everything so far is safe in the ledger, or the run has failed.
-bool Dispatcher::commit() {
-  if (!ledger_ || keep(ledger_->commit())) {
-    safe_ = news_.size();
-    return true;
-  }
-  // What is not kept is not shown, and counts as not done.
-  for (std::size_t i = safe_; i < news_.size(); ++i) {
-    const wire::Json& test = news_[i].frame["test"];
-    if (test.is_number()) tests_[test.get<std::size_t>()].settled = false;
-  }
-  news_.resize(safe_);
-  return false;
-}
-
-// Commits and tells. Whatever comes within a moment shares it: every time, the controller has to be woken.
-bool Dispatcher::publish() {
-  loop_.cancel(publishing_);
-  publishing_ = 0;
-  bool kept = commit();
-  safe_ = 0;
-  for (const News& news : std::exchange(news_, {})) {
+OutboxHost Dispatcher::outbox_host() {
+  OutboxHost host;
+  host.commit = [this] { return !ledger_ || keep(ledger_->commit()); };
+  host.show = [this](const News& news) {
     if (log_) keep(log_->record(news.event));
     tell(news.frame);
-  }
-  return kept;
-}
-
-void Dispatcher::publish_soon() {
-  if (publishing_ == 0) publishing_ = loop_.call_after(os::seconds(kGather), [this] { publish(); });
+  };
+  host.lost = [this](const News& news) {
+    if (auto test = static_cast<std::size_t>(news.test); test < tests_.size()) tests_[test].settled = false;
+  };
+  return host;
 }
 
 void Dispatcher::on_abandoned(std::size_t test, int slot) {
   queue_.finished(slot, test);
   keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
-  publish_soon();
+  outbox_.deliver_soon();
   if (!stopping_) {
     --tests_[test].attempts;
     queue_.put_back(test);
@@ -738,7 +685,7 @@ void Dispatcher::check_end() {
   bool busy = std::any_of(slots_.begin(), slots_.end(),
                           [](const auto& s) { return s->unfinished() || (!s->shut() && s->has_worker()); });
   if (busy || ((!queue_.empty() || !reserved_.empty()) && !stopping_)) return;
-  if (!publish()) return;  // A failure to keep them comes back here.
+  if (!outbox_.deliver()) return;  // A failure to keep them comes back here.
   told_end_ = true;
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
   if (log_) {

@@ -21,7 +21,9 @@
 #include "os/loop.h"
 #include "plan/scheduler.h"
 #include "report/event_log.h"
+#include "run/attempts.h"
 #include "run/limits.h"
+#include "run/outbox.h"
 #include "run/root.h"
 #include "run/slot.h"
 #include "run/wishes.h"
@@ -51,15 +53,6 @@ class Dispatcher {
   void on_terminated() { abort_run(); }
 
  private:
-  /// How often a test is tried again, by the verdict of the attempt.
-  using Retries = std::map<std::string, int>;
-  /// An attempt that was not the last one.
-  struct Earlier {
-    std::string verdict;
-    std::string cause;  ///< Why there was another: kJudgedAgain or kRetried.
-    wire::Json reports;
-    wire::Json detail;
-  };
   struct Test {
     double limit = 0;
     std::uint64_t memory = 0;  ///< Bytes that it declared.
@@ -69,12 +62,6 @@ class Dispatcher {
     bool urgent = false;               ///< It waits for its second judgement.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
-  };
-
-  /// A verdict that waits for its commit.
-  struct News {
-    nlohmann::ordered_json event;
-    wire::Json frame;
   };
 
   void on_control_frame(const wire::Json& frame);
@@ -102,8 +89,6 @@ class Dispatcher {
   void on_finished(Attempt attempt);
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
   void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
-  void weigh_attempts(std::size_t test, journal::Record& record, wire::Json& reports, wire::Json& notes,
-                      wire::Json& detail) const;
   void settle_without_run(journal::Record record, const std::string& id, wire::Json detail);
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
                     const std::string& out, const std::string& err);
@@ -111,9 +96,7 @@ class Dispatcher {
   void drop_reserved(int slot);
   void on_broken(int slot, const std::string& reason);
   void settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports, wire::Json detail);
-  bool commit();
-  bool publish();
-  void publish_soon();
+  OutboxHost outbox_host();
   void check_end();
   void stop(double grace);
   void abort_run();
@@ -137,9 +120,7 @@ class Dispatcher {
   std::unique_ptr<journal::Ledger> ledger_;
   std::optional<report::EventLog> log_;
   os::Cgroup cgroup_;
-  std::vector<News> news_;
-  std::size_t safe_ = 0;  // The first so many of them are in the ledger.
-  os::TimerId publishing_ = 0;
+  Outbox outbox_;
   plan::Scheduler queue_;
   std::map<int, Order> reserved_;           ///< By slot: what its worker has been told to keep its fixtures for.
   std::map<int, os::TimerId> tell_timers_;  ///< By slot.
@@ -158,8 +139,7 @@ class Dispatcher {
   bool tell_starts_ = false;
   bool pause_on_failure_ = false;  ///< -x and its like: after a failure nothing begins until the controller has seen it.
   int unseen_ = 0;                 ///< Failures that it has not seen yet.
-  bool strict_ = false;            ///< A polluted test fails,
-  bool flaky_fails_ = false;       ///< and so does a flaky one.
+  Sternness sternness_;
   Retries retries_;
   Wishes wishes_;
   Dealing dealing_;

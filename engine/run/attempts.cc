@@ -1,0 +1,44 @@
+#include "run/attempts.h"
+
+#include <algorithm>
+
+#include "run/judge.h"
+
+namespace holdfast::run {
+
+namespace {
+
+bool is_retry(const Earlier& attempt) { return attempt.cause == kRetried; }
+
+}  // namespace
+
+bool may_retry(const std::string& verdict, const std::vector<Earlier>& earlier, const Retries& allowed) {
+  auto limit = allowed.find(verdict);
+  if (limit == allowed.end()) return false;
+  auto used = std::count_if(earlier.begin(), earlier.end(),
+                            [&](const Earlier& attempt) { return is_retry(attempt) && attempt.verdict == verdict; });
+  return used < limit->second;
+}
+
+void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, journal::Record& record, wire::Json& reports,
+           wire::Json& notes, wire::Json& detail) {
+  bool good = is_good(record.verdict);
+  bool polluted = good && !earlier.empty() && std::none_of(earlier.begin(), earlier.end(), is_retry);
+  bool flaky = std::any_of(earlier.begin(), earlier.end(),
+                           [&](const Earlier& attempt) { return is_retry(attempt) && attempt.verdict != record.verdict; });
+  if (polluted) notes.push_back("polluted");
+  if (flaky) notes.push_back("flaky");
+  if (good && ((polluted && sternness.strict) || (flaky && sternness.flaky_fails))) {
+    const Earlier& blamed = polluted ? earlier.front() : *std::find_if(earlier.begin(), earlier.end(), is_retry);
+    record.attempt_verdict = record.verdict;
+    record.verdict = blamed.verdict;
+    reports = blamed.reports;
+    detail = blamed.detail;
+  }
+  for (const Earlier& attempt : earlier) {
+    detail["earlier"].push_back(
+        {{"verdict", attempt.verdict}, {"cause", attempt.cause}, {"reports", attempt.reports}, {"detail", attempt.detail}});
+  }
+}
+
+}  // namespace holdfast::run

@@ -1,0 +1,43 @@
+// Attempts: when a test is tried again, and what verdict several attempts make together. Pure.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "journal/ledger.h"
+#include "wire/channel.h"
+
+namespace holdfast::run {
+
+/// How often a test is tried again, by the verdict of the attempt.
+using Retries = std::map<std::string, int>;
+
+/// Why there was another attempt: it had failed in a used worker, and a pristine process decides,
+inline constexpr const char* kJudgedAgain = "judged again";
+/// or the user wants that what ended like this is tried again.
+inline constexpr const char* kRetried = "retried";
+
+/// An attempt that was not the last one.
+struct Earlier {
+  std::string verdict;
+  std::string cause;  ///< kJudgedAgain or kRetried.
+  wire::Json reports;
+  wire::Json detail;
+};
+
+/// Whether `allowed` has a try left for a test that has ended with `verdict` after the `earlier` ones.
+bool may_retry(const std::string& verdict, const std::vector<Earlier>& earlier, const Retries& allowed);
+
+struct Sternness {
+  bool strict = false;       ///< A polluted test fails,
+  bool flaky_fails = false;  ///< and so does a flaky one.
+};
+
+/// The last attempt's verdict counts, except where the user wants that flakiness or pollution fails: then the first one's. Adds
+/// the notes `polluted` and `flaky`, and the earlier attempts to `detail`; `reports` and `detail` become those of the attempt
+/// that counts.
+void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, journal::Record& record, wire::Json& reports,
+           wire::Json& notes, wire::Json& detail);
+
+}  // namespace holdfast::run

@@ -1,0 +1,72 @@
+#include "run/attempts.h"
+
+#include <gtest/gtest.h>
+
+namespace holdfast::run {
+namespace {
+
+using wire::Json;
+
+Earlier attempt(const char* verdict, const char* cause) { return {verdict, cause, Json{verdict}, Json{{"of", verdict}}}; }
+
+struct Weighed {
+  journal::Record record;
+  Json reports = Json{"last"};
+  Json notes = Json::array();
+  Json detail = Json{{"of", "last"}};
+};
+
+Weighed weighed(const char* last, const std::vector<Earlier>& earlier, const Sternness& sternness = {}) {
+  Weighed result;
+  result.record.verdict = last;
+  weigh(earlier, sternness, result.record, result.reports, result.notes, result.detail);
+  return result;
+}
+
+TEST(Attempts, ARetryIsForItsVerdictAndBounded) {
+  const Retries allowed{{"crashed", 2}, {"failed", 0}};
+  EXPECT_TRUE(may_retry("crashed", {}, allowed));
+  EXPECT_FALSE(may_retry("failed", {}, allowed));
+  EXPECT_FALSE(may_retry("timeout", {}, allowed));
+  EXPECT_TRUE(may_retry("crashed", {attempt("crashed", kRetried)}, allowed));
+  EXPECT_FALSE(may_retry("crashed", {attempt("crashed", kRetried), attempt("crashed", kRetried)}, allowed));
+  EXPECT_TRUE(may_retry("crashed", {attempt("crashed", kJudgedAgain), attempt("crashed", kRetried)}, allowed))
+      << "a second judgement is no retry";
+}
+
+TEST(Attempts, ThePristineProcessDecides) {
+  Weighed passed = weighed("passed", {attempt("failed", kJudgedAgain)});
+  EXPECT_EQ(passed.record.verdict, "passed");
+  EXPECT_EQ(passed.notes, Json{"polluted"});
+  EXPECT_EQ(passed.detail["earlier"][0]["verdict"], "failed");
+  Weighed failed = weighed("failed", {attempt("crashed", kJudgedAgain)});
+  EXPECT_EQ(failed.record.verdict, "failed");
+  EXPECT_TRUE(failed.notes.empty());
+}
+
+TEST(Attempts, StrictMakesPollutionAFailure) {
+  Weighed result = weighed("passed", {attempt("crashed", kJudgedAgain)}, {.strict = true});
+  EXPECT_EQ(result.record.verdict, "crashed");
+  EXPECT_EQ(result.record.attempt_verdict, "passed");
+  EXPECT_EQ(result.reports, Json{"crashed"});
+  EXPECT_EQ(result.detail["of"], "crashed");
+}
+
+TEST(Attempts, FlakyIsNeverSilentAndMayFail) {
+  const std::vector<Earlier> earlier{attempt("failed", kJudgedAgain), attempt("crashed", kRetried)};
+  Weighed result = weighed("passed", earlier);
+  EXPECT_EQ(result.record.verdict, "passed");
+  EXPECT_EQ(result.notes, Json{"flaky"});
+  EXPECT_EQ(weighed("passed", earlier, {.flaky_fails = true}).record.verdict, "crashed");
+  EXPECT_TRUE(weighed("crashed", {attempt("crashed", kRetried)}, {.flaky_fails = true}).notes.empty());
+}
+
+TEST(Attempts, OneAttemptIsNeither) {
+  Weighed result = weighed("passed", {}, {.strict = true, .flaky_fails = true});
+  EXPECT_EQ(result.record.verdict, "passed");
+  EXPECT_TRUE(result.notes.empty());
+  EXPECT_FALSE(result.detail.contains("earlier"));
+}
+
+}  // namespace
+}  // namespace holdfast::run
