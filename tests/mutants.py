@@ -55,7 +55,6 @@ MUTANTS = (
     Mutant("coverage-of-the-zygote-only", PYTHON + "compat/__init__.py", '    """A process that ran tests is about to end."""\n    cov.save(config)', '    """A process that ran tests is about to end."""', "tests/plugins/test_plugins.py -k cov"),
     Mutant("scope-judged-again", ENGINE + "dispatcher.cc", " && !queue_.shares_scope(attempt.test)) return kJudgedAgain;", ") return kJudgedAgain;", E2E + "test_scope_isolation.py"),
     Mutant("scopes-share-a-process", "engine/plan/scheduler.cc", "may_reuse(task) && problem_.tasks[task].process == places_", "may_reuse(task) && 0 * problem_.tasks[task].process != 1 + places_", E2E + "test_scope_isolation.py"),
-    Mutant("scope-in-two-slots", "engine/plan/scheduler.cc", "  suits = suits && is_at_home(slot, task);", "", E2E + "test_scope_isolation.py"),
     Mutant("worker-of-another-scope-stays", ENGINE + "dispatcher.cc", " && queue_.wants_other_process(slot)) {", " && queue_.wants_other_process(slot) && stopping_) {", E2E + "test_scope_isolation.py"),
     Mutant("orphans-stay", "shim/forkloop.c", "    waitpid(info.si_pid, NULL, WNOHANG);", "    return;", "tests/unit/test_forkloop.py"),
     Mutant("children-keep-descriptors", "shim/forkloop.c", "  for (int i = 0; i <= count; ++i) close(polled[i].fd);", "  for (int i = 0; i <= 0; ++i) close(polled[i].fd);", "tests/unit/test_forkloop.py"),

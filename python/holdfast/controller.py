@@ -418,13 +418,14 @@ class Controller:
         self._partial_lines.clear()
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_report_teststatus(self, report: Any) -> Optional[tuple[str, str, Any]]:
+    def pytest_report_teststatus(self, report: Any) -> Optional[tuple[str, str, str]]:
         verdict = getattr(report, "holdfast_verdict", None)
         if verdict is None or verdict not in SHOWN:
             return None
         letter, word = SHOWN[verdict]
         category = "failed" if report.when == "call" else "error"
-        return category, letter, (word, {"red": True})
+        # A bare word, red since the report has failed: pytest 7 shows a word with its colours as a tuple in the short summary.
+        return category, letter, word
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self.summary.write(terminalreporter)

@@ -56,7 +56,11 @@ frozen = gc.get_freeze_count()
 gc.collect()
 still = gc.get_freeze_count()
 made = [[] for _ in range(300_000)]
-print(frozen >= 10_000, still == frozen, gc.get_freeze_count())""") == ["True", "True", "0"]
+print(frozen >= 10_000, still == frozen, gc.get_freeze_count() < 1000)""") == [
+        "True",
+        "True",
+        "True",
+    ]  # 3.12 keeps immortal ones there.
 
 
 def test_freezing_twice_looks_once():
