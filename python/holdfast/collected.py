@@ -6,7 +6,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import wire
+from holdfast import garbage, wire
 from holdfast.present import Item
 from holdfast.relay import publish_warning, report_from
 
@@ -62,12 +62,14 @@ class Collected:
             for entry in frame["items"]:
                 location = (entry["path"], entry["line"], entry["domain"])
                 self.items.append(Item(len(self.items), entry["id"], location))
+            garbage.begin_growth(len(self.items))
             if self.config.option.collectonly:
                 self._frames.append(frame)
         else:
             self._frames.append(frame)
 
     def publish(self, ready: wire.Frame, reporter: Optional[Any]) -> None:
+        garbage.end_growth(collect=False)
         deselected = 0
         nodes: list[Node] = []
         for frame in self._frames:

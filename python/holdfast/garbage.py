@@ -12,11 +12,16 @@ from typing import Any, Optional
 # Objects made before a collection begins. A suite's 30,000 items are some millions.
 _YOUNG = 50_000
 
+MANY = 200
+
 _usual: Optional[tuple[int, int, int]] = None
 
 
-def begin_growth() -> None:
-    """Nearly everything that is made from now on stays, so looking for garbage only costs."""
+def begin_growth(items: int) -> None:
+    """So many tests have been collected. If they are many, more will come, and nearly everything that is made stays, so that looking
+    for garbage only costs. (Not for few: the collection at the end costs as much as it saves.)"""
+    if items < MANY:
+        return
     global _usual
     now = gc.get_threshold()
     # A threshold of 0 is "never": somebody's wish.

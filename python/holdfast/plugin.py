@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import garbage, options
+from holdfast import options
 from holdfast.compat import fkit, randomly
 
 _ENGINE = pytest.StashKey[Any]()
@@ -49,8 +49,6 @@ def _start(config: pytest.Config) -> None:
     info.slots = _count(slots)
     info.interactive = options.is_interactive(config.known_args_namespace)
     randomly.prepare()
-    garbage.begin_growth()
-    config.add_cleanup(lambda: garbage.end_growth(collect=False))
     engine = start_engine(slots, list(params.args), params.plugins, info)
     config.stash[_ENGINE] = engine
     config.add_cleanup(engine.abandon)

@@ -85,6 +85,8 @@ class RootWorker:
         self.exit_status: Optional[int] = None
         # Tests that will be forked, each from a slot's zygote.
         self.forks = 0
+        # Tests that have been collected so far.
+        self.found = 0
 
     # ---- before the collection
 
@@ -116,6 +118,8 @@ class RootWorker:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self.found += sum(isinstance(node, pytest.Item) for node in report.result or ())
+        garbage.begin_growth(self.found)
         self.channel.send({"t": "collected", "id": report.nodeid})
         self.channel.send({"t": "collectreport", **collect_report_data(self.config, report)})
 

@@ -21,7 +21,7 @@ def said_by(code):
 def test_growth_raises_the_threshold_and_gives_it_back():
     assert said_by("""
 usual = gc.get_threshold()
-garbage.begin_growth(); garbage.begin_growth()
+garbage.begin_growth(1000); garbage.begin_growth(1000)
 raised = gc.get_threshold()
 garbage.end_growth()
 print(raised[0] > usual[0], gc.get_threshold() == usual)""") == ["True", "True"]
@@ -29,17 +29,24 @@ print(raised[0] > usual[0], gc.get_threshold() == usual)""") == ["True", "True"]
 
 def test_a_threshold_that_somebody_has_set_stays():
     assert said_by("""
-gc.set_threshold(0); garbage.begin_growth(); print(gc.get_threshold()[0])
-gc.set_threshold(700); garbage.begin_growth(); gc.set_threshold(123); garbage.end_growth(); print(gc.get_threshold()[0])""") == [
+gc.set_threshold(0); garbage.begin_growth(1000); print(gc.get_threshold()[0])
+gc.set_threshold(700); garbage.begin_growth(1000); gc.set_threshold(123); garbage.end_growth(); print(gc.get_threshold()[0])""") == [
         "0",
         "123",
     ]
 
 
+def test_a_few_tests_change_nothing():
+    assert said_by("""
+usual = gc.get_threshold()
+garbage.begin_growth(5)
+print(gc.get_threshold() == usual)""") == ["True"]
+
+
 def test_growth_ends_with_a_collection():
     assert said_by("""
 class Ring: pass
-garbage.begin_growth()
+garbage.begin_growth(1000)
 ring = Ring(); ring.ring = ring
 del ring
 garbage.end_growth()
