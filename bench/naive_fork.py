@@ -2,6 +2,9 @@
 
     python -m pytest -p naive_fork --naive-slots=2 ...      (with bench/ on PYTHONPATH)
 
+--naive-whole: with the hooks around the protocol (warnings filters of the marks, faulthandler, ...), as pytest's own loop and any
+runner that changes no outcome has them. Without: setup, call and teardown alone.
+
 No deadlines, no output kept, no ledger, no leak checks, nothing survives a crash: what any forking runner has to pay.
 """
 
@@ -17,6 +20,24 @@ import pytest
 
 def pytest_addoption(parser):
     parser.addoption("--naive-slots", type=int, default=2)
+    parser.addoption("--naive-whole", action="store_true")
+
+
+class Reports:
+    def __init__(self):
+        self.found = []
+
+    def pytest_runtest_logreport(self, report):
+        self.found.append(report)
+
+
+def run_whole(item):
+    reports = Reports()
+    # Only this one: the terminal's own dots are the parent's.
+    item.config.pluginmanager.unregister(name="terminalreporter")
+    item.config.pluginmanager.register(reports)
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    return reports.found
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -36,11 +57,14 @@ def pytest_runtestloop(session):
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            reports = runtestprotocol(item, log=False, nextitem=None)
-            data = [hook.pytest_report_to_serializable(config=config, report=r) for r in reports]
-            with os.fdopen(writer, "wb") as out:
-                out.write(json.dumps(data, default=repr).encode())
-            os._exit(0)
+            try:
+                whole = config.option.naive_whole
+                reports = run_whole(item) if whole else runtestprotocol(item, log=False, nextitem=None)
+                data = [hook.pytest_report_to_serializable(config=config, report=r) for r in reports]
+                with os.fdopen(writer, "wb") as out:
+                    out.write(json.dumps(data, default=repr).encode())
+            finally:
+                os._exit(0)
         os.close(writer)
         running[reader] = (pid, item, [])
 

@@ -116,6 +116,7 @@ def numpy(name: str, tests: int, repeat: int) -> None:
         ("plain pytest", [*hypothesis, suite]),
         ("pytest-xdist -n2", ["-p", "no:forked", "-p", "no:isolate", "-p", "no:fkit", "-p", "no:parallex", "-n2", suite]),
         ("naive loop, 2 slots", [*hypothesis, "-p", "naive_fork", "--naive-slots=2", suite]),
+        ("naive loop with pytest's hooks", [*hypothesis, "-p", "naive_fork", "--naive-slots=2", "--naive-whole", suite]),
         ("holdfast, 2 slots", [*ours, suite]),
         ("holdfast worker, 2 slots", [*ours, "--hf-isolate=worker", suite]),
     ]
