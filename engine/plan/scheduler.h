@@ -46,7 +46,7 @@ struct Task {
   std::uint32_t chunk = 0;    ///< Number of its chunk; tests of one chunk run in the order of their own numbers.
   std::uint32_t demand = 0;   ///< Number in Problem::demands.
   bool reuse = false;         ///< It may run in a process that has run others:
-  std::uint32_t process = 0;  ///< 0: in the slot's worker; otherwise in that of its scope, a number from 1 on.
+  std::uint32_t process = 0;  ///< 0: in the slot's worker; otherwise in that of its scope, of this number.
 };
 
 struct Problem {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_map>
 
 namespace holdfast::run {
 
@@ -18,16 +17,20 @@ void Wishes::clear() { *this = Wishes(); }
 
 void Wishes::add(const std::string& id, const nlohmann::json& item, const journal::Known* known, std::uint64_t memory_limit) {
   Wish wish;
-  wish.id = id;
-  wish.group = item.value("group", "");
-  wish.scope = item.value("scope", "");
+  wish.file = number_of_name(id.substr(0, id.find("::")));
+  wish.group = number_of_name(item.value("group", ""));
+  wish.scope = number_of_name(item.value("scope", ""));
   wish.reuse = item.value("reuse", false);
   if (auto demand = item.find("demand"); demand != item.end()) wish.demand = number_of(*demand);
   if (known != nullptr) {
     wish.expected = known->duration;
     book_measured(wish, known->memory, memory_limit);
   }
-  wishes_.push_back(std::move(wish));
+  wishes_.push_back(wish);
+}
+
+std::uint32_t Wishes::number_of_name(const std::string& text) {
+  return names_.emplace(text, static_cast<std::uint32_t>(names_.size())).first->second;
 }
 
 std::uint32_t Wishes::number_of(const nlohmann::json& wish) {
@@ -66,31 +69,27 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
   problem.demands = demands_;
   problem.keep_order = dealing.keep_order || dealing.dist == "sequential";
   problem.tasks.reserve(wishes_.size());
-  std::unordered_map<std::string, std::uint32_t> chunks;
-  std::unordered_map<std::string, std::uint32_t> processes;
+  // What shares a chunk: a kind of thing, and its number. Kind 0 is for tests that have one of their own.
+  enum Kind : std::uint32_t { kOwn, kAll, kGroup, kFile, kScope, kSharedFile };
+  std::map<std::pair<Kind, std::uint32_t>, std::uint32_t> chunks;
   for (const Wish& wish : wishes_) {
     auto chunk = static_cast<std::uint32_t>(problem.splittable.size());
-    bool splittable = false;
-    std::string key;  // Of the chunk that it is dealt in; empty for one of its own.
-    auto file = [&wish] { return wish.id.substr(0, wish.id.find("::")); };
+    std::pair<Kind, std::uint32_t> key{kOwn, 0};
     if (dealing.dist == "sequential") {
-      key = "all";
-    } else if (dealing.dist == "group" && !wish.group.empty()) {
-      key = "group " + wish.group;
+      key = {kAll, 0};
+    } else if (dealing.dist == "group" && wish.group != 0) {
+      key = {kGroup, wish.group};
     } else if (dealing.dist == "file") {
-      key = "file " + file();
-    } else if (!wish.scope.empty()) {
-      key = "scope " + wish.scope;
+      key = {kFile, wish.file};
+    } else if (wish.scope != 0) {
+      key = {kScope, wish.scope};
     } else if (wish.reuse) {
       // A worker sets up each scope once, but a large file is shared when slots are idle.
-      key = "shared file " + file();
-      splittable = true;
+      key = {kSharedFile, wish.file};
     }
-    std::uint32_t mine = key.empty() ? chunk : chunks.emplace(std::move(key), chunk).first->second;
-    if (mine == chunk) problem.splittable.push_back(splittable);
-    auto number = static_cast<std::uint32_t>(processes.size() + 1);
-    std::uint32_t process = wish.scope.empty() ? 0 : processes.emplace(wish.scope, number).first->second;
-    problem.tasks.push_back({wish.expected, mine, wish.demand, wish.reuse, process});
+    std::uint32_t mine = key.first == kOwn ? chunk : chunks.emplace(key, chunk).first->second;
+    if (mine == chunk) problem.splittable.push_back(key.first == kSharedFile);
+    problem.tasks.push_back({wish.expected, mine, wish.demand, wish.reuse, wish.scope});
   }
   return problem;
 }

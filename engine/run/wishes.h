@@ -29,21 +29,24 @@ class Wishes {
   [[nodiscard]] const plan::Demand& demand_of(std::size_t test) const { return demands_[wishes_[test].demand]; }
 
  private:
+  /// Small: there may be 100,000. Texts are numbers of names_.
   struct Wish {
-    std::string id;
-    std::string group;
-    std::string scope;         ///< Of those that share its process; empty for the slot's worker.
     double expected = -1;      ///< Seconds; negative where nothing is known.
     std::uint32_t demand = 0;  ///< In demands_.
+    std::uint32_t file = 0;
+    std::uint32_t group = 0;  ///< 0 for none.
+    std::uint32_t scope = 0;  ///< Of those that share its process; 0 for the slot's worker.
     bool reuse = false;
   };
   std::uint32_t number_of(const nlohmann::json& demand);
+  std::uint32_t number_of_name(const std::string& text);
   void book_measured(Wish& wish, std::uint64_t bytes, std::uint64_t limit);
 
   std::vector<Wish> wishes_;
   std::vector<plan::Demand> demands_{plan::Demand{}};
   std::map<std::string, std::uint32_t> demand_numbers_;
   std::map<std::string, std::uint32_t> tokens_;
+  std::map<std::string, std::uint32_t> names_{{"", 0}};  ///< Files, groups and scopes.
 };
 
 }  // namespace holdfast::run
