@@ -1,6 +1,5 @@
 #include "os/cgroup.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>

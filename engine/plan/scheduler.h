@@ -83,7 +83,6 @@ class Scheduler {
   [[nodiscard]] bool shares_scope(std::size_t task) const { return problem_.tasks[task].process > 0; }
   /// Whether the slot's latest test, which may reuse a process, is for another one than the tests before it were.
   [[nodiscard]] bool wants_other_process(int slot) const { return places_[static_cast<std::size_t>(slot)].other_process; }
-  [[nodiscard]] double expected(std::size_t task) const { return problem_.tasks[task].expected; }
   [[nodiscard]] bool empty() const { return waiting_ == 0; }
   [[nodiscard]] std::size_t waiting() const { return waiting_; }
   /// Expected seconds of everything that has not been given out; unknown tests count as the mean of the known ones.

@@ -204,9 +204,10 @@ void Dispatcher::relay(const wire::Json& frame) {
       Test test;
       test.limit = number(item, "timeout", 0);
       test.memory = item.value("demand", wire::Json::object()).value("memory", std::uint64_t{0});
-      auto known = known_.find(ids_.back());
-      if (known != known_.end()) test.usual = static_cast<float>(known->second.duration);
-      wishes_.add(ids_.back(), item, known != known_.end() ? &known->second : nullptr, memory_.limit);
+      auto found = known_.find(ids_.back());
+      const journal::Known* known = found != known_.end() ? &found->second : nullptr;
+      if (known != nullptr) test.usual = static_cast<float>(known->duration);
+      wishes_.add(ids_.back(), item, known, memory_.limit);
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
     }
@@ -318,12 +319,17 @@ void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, c
   settle_without_run(std::move(record), id, std::move(detail));
 }
 
-// A verdict on what was not run as a test is.
-void Dispatcher::settle_without_run(journal::Record record, const std::string& id, wire::Json detail) {
+// A verdict on what was not run as a test is. False if it cannot be recorded.
+bool Dispatcher::settle_without_run(journal::Record record, const std::string& id, wire::Json detail) {
   double now = loop_.clock().wall();
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  if (!keep(ledger_->start_attempt(record.test, 1, 0, now)) || !keep(ledger_->finish_attempt(record, now))) return;
+  if (!keep(ledger_->start_attempt(record.test, 1, 0, now)) || !keep(ledger_->finish_attempt(record, now))) return false;
+  if (auto test = static_cast<std::size_t>(record.test); test < tests_.size()) {
+    tests_[test].settled = true;
+    queue_.settle(test);
+  }
   settle(record, id, false, wire::Json::array(), std::move(detail));
+  return true;
 }
 
 void Dispatcher::start_slots(std::size_t tests) {
@@ -378,10 +384,8 @@ void Dispatcher::refuse_impossible() {
     journal::Record record;
     record.test = static_cast<std::int64_t>(i);
     record.verdict = "error";
-    tests_[i].settled = true;
-    queue_.settle(i);
-    settle_without_run(std::move(record), ids_[i],
-                       {{"problem", "this test can never run here: " + reason}, {"phase", "setup"}});
+    wire::Json detail = {{"problem", "this test can never run here: " + reason}, {"phase", "setup"}};
+    if (!settle_without_run(std::move(record), ids_[i], std::move(detail))) return;
   }
 }
 

@@ -89,7 +89,7 @@ class Dispatcher {
   void on_finished(Attempt attempt);
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
   void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
-  void settle_without_run(journal::Record record, const std::string& id, wire::Json detail);
+  bool settle_without_run(journal::Record record, const std::string& id, wire::Json detail);
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
                     const std::string& out, const std::string& err);
   void on_abandoned(std::size_t test, int slot);

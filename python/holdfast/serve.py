@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _HUGE = 2 << 20
 _MADV_COLLAPSE = 25
+# What the fork loop returns after a signal.
+_INTERRUPTED = -2
 
 
 class Server:
@@ -193,9 +195,6 @@ def serve_slot(channel: wire.Channel, run: Callable[[int, int], None]) -> None:
                 os._exit(3)
     kill_descendants(zygote)
     os._exit(0)
-
-
-_INTERRUPTED = -2
 
 
 def load_forkloop() -> Callable[[int], int]:

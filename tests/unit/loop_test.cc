@@ -3,17 +3,11 @@
 #include <gtest/gtest.h>
 #include <sys/epoll.h>
 
+#include "fake_clock.h"
 #include "os/sys.h"
 
 namespace holdfast::os {
 namespace {
-
-// Advances by hand. The loop's own timer descriptor is not asked: due timers run after every batch of events.
-struct FakeClock final : Clock {
-  Time time = std::chrono::steady_clock::now();
-  [[nodiscard]] Time now() const override { return time; }
-  [[nodiscard]] double wall() const override { return 0; }
-};
 
 struct LoopTest : testing::Test {
   FakeClock clock;

@@ -2,20 +2,15 @@
 
 #include <gtest/gtest.h>
 
+#include "fake_clock.h"
+
 namespace holdfast::run {
 namespace {
 
 using Tests = std::vector<std::int64_t>;
 
-// Advances by hand, so that no test waits.
-struct FakeClock final : os::Clock {
-  os::Time time = std::chrono::steady_clock::now();
-  [[nodiscard]] os::Time now() const override { return time; }
-  [[nodiscard]] double wall() const override { return 0; }
-};
-
 struct OutboxTest : testing::Test {
-  FakeClock clock;
+  os::FakeClock clock;
   os::Loop loop = os::Loop::open(clock).value();
   bool works = true;
   int commits = 0;
