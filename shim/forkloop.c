@@ -17,11 +17,16 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-// The engine has one process in hand a slot and one forked ahead; workers that are being retired come on top.
-#define MAX_CHILDREN 64
+// The engine has one process in hand a slot and one forked ahead; workers that are being retired come on top, and in the
+// process of a scope a replica for each slot.
+#define MAX_CHILDREN 1024
 #define NO_ORDER (-2)
+#define DOWN (-3)
 
+// Of the same length, so that one read gets either and nothing beyond it.
 static const char kOrder[] = "{\"t\":\"fork\"}";
+static const char kDown[] = "{\"t\":\"down\"}";
+_Static_assert(sizeof kOrder == sizeof kDown, "one read");
 
 static struct pollfd polled[1 + MAX_CHILDREN];  // The engine's socket, then a pidfd a child.
 static pid_t pids[1 + MAX_CHILDREN];
@@ -40,8 +45,8 @@ static int send_frame(const char* payload, size_t size) {
   return 0;
 }
 
-/// One order. Returns the descriptor that came with it, NO_ORDER if a signal came first, or -1 at the end of the stream and for
-/// anything that is no order to fork: the protocol knows no other here.
+/// One order. Returns the descriptor that came with it, NO_ORDER if a signal came first, DOWN for the order to stop, or -1 at
+/// the end of the stream and for anything else: the protocol knows no other here.
 static int receive_order(void) {
   struct {
     unsigned char size[4];
@@ -56,11 +61,15 @@ static int receive_order(void) {
   // All of it or nothing: the engine sends a frame in one piece, and it fits into any socket buffer.
   ssize_t n = recvmsg(polled[0].fd, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC);
   if (n < 0 && errno == EINTR) return NO_ORDER;
+  const unsigned char size[4] = {sizeof frame.payload, 0, 0, 0};
+  if (n == (ssize_t)sizeof frame && memcmp(frame.size, size, 4) == 0 &&
+      memcmp(frame.payload, kDown, sizeof frame.payload) == 0) {
+    return DOWN;
+  }
   struct cmsghdr* header = n == (ssize_t)sizeof frame ? CMSG_FIRSTHDR(&message) : NULL;
   if (header == NULL || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(sizeof(int))) return -1;
   int fd;
   memcpy(&fd, CMSG_DATA(header), sizeof fd);
-  const unsigned char size[4] = {sizeof frame.payload, 0, 0, 0};
   if (memcmp(frame.size, size, 4) == 0 && memcmp(frame.payload, kOrder, sizeof frame.payload) == 0) return fd;
   close(fd);
   return -1;
@@ -104,8 +113,8 @@ static int reap_all(void) {
   return 0;
 }
 
-static void forget_everything(void) {
-  for (int i = 0; i <= count; ++i) close(polled[i].fd);
+static void forget_children(void) {
+  for (int i = 1; i <= count; ++i) close(polled[i].fd);
   count = 0;
 }
 
@@ -114,7 +123,8 @@ static int fork_once(int fd) {
   if (count == MAX_CHILDREN) return -1;
   pid_t pid = fork();
   if (pid == 0) {
-    forget_everything();
+    close(polled[0].fd);
+    forget_children();
     return 1;
   }
   close(fd);
@@ -152,9 +162,9 @@ static int serve(int floor) {
 }
 
 /// Serves the engine's `socket`. Returns, in a new child, the descriptor of its test's socket, numbered `floor` or higher,
-/// after having closed what is the zygote's; in the zygote -1 when the engine has gone (or fork, or the protocol, fails) and -2
-/// after a signal, for Python to run its handlers and to call again. `before`, `parent` and `child` are Python's
-/// PyOS_BeforeFork, PyOS_AfterFork_Parent and PyOS_AfterFork_Child.
+/// after having closed what is the zygote's; in the zygote -1 when the engine has gone (or fork, or the protocol, fails), -2
+/// after a signal, for Python to run its handlers and to call again, and -3 when it is to fork no more. `before`, `parent` and
+/// `child` are Python's PyOS_BeforeFork, PyOS_AfterFork_Parent and PyOS_AfterFork_Child.
 __attribute__((visibility("default"))) int forkloop_serve(int socket, int floor, void (*before)(void), void (*parent)(void),
                                                           void (*child)(void)) {
   pid_t self = getpid();
@@ -165,6 +175,7 @@ __attribute__((visibility("default"))) int forkloop_serve(int socket, int floor,
     child();
   } else {
     parent();
+    if (result == DOWN) forget_children();  // What still runs is no concern of this process any more.
   }
   return result;
 }

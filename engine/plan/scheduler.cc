@@ -24,11 +24,13 @@ void Scheduler::reset(Problem problem) {
   blocked_.clear();
   claims_.clear();
   homes_.clear();
+  bound_.clear();
   places_.assign(static_cast<std::size_t>(std::max(1, problem_.slots)), Place{});
   used_cores_ = busy_ = 0;
   used_memory_ = 0;
   alone_slot_ = -1;
   alone_held_ = 0;
+  may_open_ = true;
   next_ = 0;
   estimate_unknown();
   make_chunks();
@@ -118,6 +120,16 @@ void Scheduler::put_back(std::size_t task, bool fresh, bool alone) {
   ++waiting_;
   remaining_ += entry.expected;
   returned_.push_back(task);
+}
+
+void Scheduler::bind(const std::vector<std::size_t>& tasks, std::uint32_t process, int slot) {
+  for (std::size_t task : tasks) {
+    problem_.tasks[task].reuse = true;
+    problem_.tasks[task].process = process;
+  }
+  homes_[process] = slot;
+  bound_.insert(process);
+  places_[static_cast<std::size_t>(slot)].process = process;
 }
 
 // ---- what fits -------------------------------------------------------------------------------------------------------------
@@ -266,6 +278,7 @@ std::size_t Scheduler::advance(int slot, int chunk) {
 std::optional<std::size_t> Scheduler::take_own(int slot, bool reuse_only) {
   Place& place = places_[static_cast<std::size_t>(slot)];
   if (place.chunk < 0) return std::nullopt;
+  send_home(slot, place.chunk);
   std::optional<std::size_t> task = head(place.chunk);
   if (!task) {
     place.chunk = -1;
@@ -279,10 +292,31 @@ std::optional<std::size_t> Scheduler::take_own(int slot, bool reuse_only) {
   return std::nullopt;
 }
 
+// What has been bound to another slot since it was dealt: that one finds it among what was put back.
+void Scheduler::send_home(int slot, int chunk) {
+  if (bound_.empty()) return;
+  std::vector<std::size_t> strangers;
+  for (auto task = head(chunk); task && bound_.count(problem_.tasks[*task].process) != 0 && !is_at_home(slot, *task);
+       task = head(chunk)) {
+    strangers.push_back(*task);
+    ++chunks_[static_cast<std::size_t>(chunk)].begin;
+  }
+  // What was put back last is taken first.
+  returned_.insert(returned_.end(), strangers.rbegin(), strangers.rend());
+}
+
+bool Scheduler::is_open_elsewhere() const {
+  return busy_ > 0 || std::any_of(places_.begin(), places_.end(), [](const Place& place) { return place.chunk >= 0; });
+}
+
 int Scheduler::best_blocked(int slot) {
   int best = -1;
   for (auto& [demand, waiting] : blocked_) {
-    while (!waiting.empty() && !head(static_cast<int>(waiting.front()))) waiting.pop_front();
+    while (!waiting.empty()) {
+      send_home(slot, static_cast<int>(waiting.front()));
+      if (head(static_cast<int>(waiting.front()))) break;
+      waiting.pop_front();
+    }
     if (waiting.empty() || !fits(slot, *head(static_cast<int>(waiting.front())))) continue;
     int chunk = static_cast<int>(waiting.front());
     if (best < 0 || rank_[waiting.front()] < rank_[static_cast<std::size_t>(best)]) best = chunk;
@@ -291,10 +325,12 @@ int Scheduler::best_blocked(int slot) {
 }
 
 std::optional<std::size_t> Scheduler::open_chunk(int slot, bool reuse_only) {
+  if (problem_.one_chunk && (!may_open_ || is_open_elsewhere())) return std::nullopt;
   int blocked = best_blocked(slot);
   for (; next_ < pool_.size(); ++next_) {
     auto chunk = static_cast<int>(pool_[next_]);
     if (blocked >= 0 && rank_[static_cast<std::size_t>(blocked)] < next_) break;
+    send_home(slot, chunk);
     std::optional<std::size_t> task = head(chunk);
     if (!task) continue;
     if (!fits(slot, *task)) {
@@ -316,7 +352,9 @@ std::optional<std::size_t> Scheduler::open_chunk(int slot, bool reuse_only) {
 bool Scheduler::steal(int slot) {
   int victim = -1;
   for (const Place& place : places_) {
-    if (place.chunk < 0 || !chunks_[static_cast<std::size_t>(place.chunk)].splittable || !head(place.chunk)) continue;
+    if (place.chunk < 0 || !chunks_[static_cast<std::size_t>(place.chunk)].splittable) continue;
+    // What shares a process cannot be shared out.
+    if (auto next = head(place.chunk); !next || shares_scope(*next)) continue;
     const Chunk& chunk = chunks_[static_cast<std::size_t>(place.chunk)];
     if (victim < 0 || time_of(chunk) > time_of(chunks_[static_cast<std::size_t>(victim)]) ||
         (time_of(chunk) == 0 && chunk.end - chunk.begin > chunks_[static_cast<std::size_t>(victim)].end -

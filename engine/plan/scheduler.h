@@ -14,6 +14,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -56,6 +57,7 @@ struct Problem {
   Capacity capacity;
   int slots = 1;
   bool keep_order = false;  ///< Collection order, whatever is known of durations.
+  bool one_chunk = false;   ///< No chunk is opened before the one before is over: all slots work on the same.
 };
 
 class Scheduler {
@@ -71,6 +73,10 @@ class Scheduler {
   /// What take(slot, true) would give if that is nothing special: the next test of the slot's own chunk, which asks for nothing
   /// beyond a slot. Nothing where another would come first.
   std::optional<std::size_t> plain_next(int slot);
+  /// These tests run in one process of `slot` from now on, of this number, and nowhere else.
+  void bind(const std::vector<std::size_t>& tasks, std::uint32_t process, int slot);
+  /// With Problem::one_chunk: whether the last chunk is over, beyond its tests.
+  void may_open(bool allowed) { may_open_ = allowed; }
   /// The slot has ended this test.
   void finished(int slot, std::size_t task);
   /// The slot takes no more tests: what it has not begun goes to the others.
@@ -123,6 +129,8 @@ class Scheduler {
   int best_blocked(int slot);
   std::optional<std::size_t> open_chunk(int slot, bool reuse_only);
   bool steal(int slot);
+  void send_home(int slot, int chunk);
+  [[nodiscard]] bool is_open_elsewhere() const;
   void measure(Place& place);
   std::size_t hold(int slot, std::size_t task);
   std::size_t advance(int slot, int chunk);
@@ -140,12 +148,14 @@ class Scheduler {
   std::vector<std::size_t> returned_;
   std::vector<Place> places_;                           ///< By slot.
   std::map<std::uint32_t, int> homes_;                  ///< By process of a scope: the slot that works on it.
+  std::set<std::uint32_t> bound_;                       ///< Processes that were given their home by bind().
   std::map<std::uint32_t, std::vector<Claim>> claims_;  ///< By token.
   int used_cores_ = 0;
   std::uint64_t used_memory_ = 0;
   int busy_ = 0;         ///< Slots that hold a test.
   int alone_slot_ = -1;  ///< The slot whose test wants to be alone,
   int alone_held_ = 0;   ///< and how many such tests it holds.
+  bool may_open_ = true;
   std::size_t waiting_ = 0;
   double remaining_ = 0;
 };

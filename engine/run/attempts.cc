@@ -41,4 +41,13 @@ void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, jour
   }
 }
 
+void add_to_phase(wire::Json& reports, const std::string& phase, double seconds) {
+  for (wire::Json& report : reports) {
+    wire::Json& data = report.contains("data") ? report["data"] : report;
+    if (seconds <= 0 || data.value("when", "") != phase || !data.contains("duration")) continue;
+    data["duration"] = data["duration"].get<double>() + seconds;
+    return;
+  }
+}
+
 }  // namespace holdfast::run

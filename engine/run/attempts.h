@@ -40,4 +40,8 @@ struct Sternness {
 void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, journal::Record& record, wire::Json& reports,
            wire::Json& notes, wire::Json& detail);
 
+/// Adds to the duration of a phase's report, as pytest counts scopes: who was there first has waited for the setup, and who was
+/// there last for the teardown.
+void add_to_phase(wire::Json& reports, const std::string& phase, double seconds);
+
 }  // namespace holdfast::run

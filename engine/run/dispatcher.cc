@@ -60,6 +60,17 @@ double number(const wire::Json& object, const char* key, double fallback) {
   return it != object.end() && it->is_number() ? it->get<double>() : fallback;
 }
 
+// The words of a report whose test has been told of already.
+std::string text_of(const wire::Json& reports) {
+  const wire::Json data = reports.at(0).value("data", wire::Json::object());
+  const wire::Json text = data.value("longrepr", wire::Json());
+  if (text.is_string()) return text.get<std::string>();
+  if (!text.is_object()) return "";
+  const wire::Json crash = text.value("reprcrash", wire::Json());
+  if (!crash.is_object()) return "";
+  return fmt::format("{}:{}: {}", crash.value("path", ""), crash.value("lineno", 0), crash.value("message", ""));
+}
+
 }  // namespace
 
 Dispatcher::Dispatcher(os::Loop& loop, const Options& options) : loop_(loop), options_(options), outbox_(loop, outbox_host()) {}
@@ -198,6 +209,10 @@ void Dispatcher::relay(const wire::Json& frame) {
     }
     return;
   }
+  if (frame.value("t", "") == "scopes") {
+    read_scopes(frame);
+    return;
+  }
   if (frame.value("t", "") == "items") {
     for (const wire::Json& item : frame.value("items", wire::Json::array())) {
       ids_.push_back(item.value("id", ""));
@@ -207,7 +222,10 @@ void Dispatcher::relay(const wire::Json& frame) {
       auto found = known_.find(ids_.back());
       const journal::Known* known = found != known_.end() ? &found->second : nullptr;
       if (known != nullptr) test.usual = static_cast<float>(known->duration);
-      wishes_.add(ids_.back(), item, known, memory_.limit);
+      test.own = item.value("own", false);
+      test.scope = item.value("in", Tree::kNone);
+      if (!tree_.has(test.scope)) test.scope = Tree::kNone;
+      wishes_.add(ids_.back(), item, known, memory_.limit, tree_.outermost(test.scope));
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
     }
@@ -222,6 +240,7 @@ void Dispatcher::on_collection_restarted() {
   ids_.clear();
   tests_.clear();
   wishes_.clear();
+  tree_.clear();
   if (ledger_) keep(ledger_->forget_tests());
   tell({{"t", "restart"}});
 }
@@ -256,6 +275,10 @@ void Dispatcher::run_tests() {
   dealing_.slots = options_.slots;
   dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
   queue_.reset(wishes_.problem(dealing_));
+  for (Test& test : tests_) {
+    if (!forkable_) test.scope = Tree::kNone;
+    tree_.expect(test.scope);
+  }
   if (Status status = ledger_->add_tests(ids_); !status) {
     fail_run(status.error().kind == ErrorKind::UserMistake ? "usage" : "records", status.error().message());
     check_end();
@@ -282,6 +305,7 @@ void Dispatcher::replay() {
       auto index = static_cast<std::size_t>(record.test);
       tests_[index].settled = true;
       queue_.settle(index);
+      tree_.settle(tests_[index].scope);
     } else {
       // A module that died in import: known already, and perhaps imported again just now.
       fatal_.erase(std::remove_if(fatal_.begin(), fatal_.end(),
@@ -302,7 +326,8 @@ void Dispatcher::settle_fatal_modules() {
 
 // A verdict of something that is not a collected test.
 void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase,
-                              const std::string& stacks, const std::string& out, const std::string& err) {
+                              const std::string& stacks, const std::string& out, const std::string& err,
+                              const wire::Json& reports) {
   Result<std::int64_t> index = ledger_->add_extra_test(id);
   if (!index) {
     keep(tl::unexpected<Error>(index.error()));
@@ -316,17 +341,20 @@ void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, c
   detail["stacks"] = stacks;
   detail["out"] = out;
   detail["err"] = err;
+  if (!reports.empty()) detail["problem"] = text_of(reports);
   settle_without_run(std::move(record), id, std::move(detail));
 }
 
-// A verdict on what was not run as a test is. False if it cannot be recorded.
-bool Dispatcher::settle_without_run(journal::Record record, const std::string& id, wire::Json detail) {
+// A verdict on what was not run as a test is. `begun`: its attempt is in the ledger. False if it cannot be recorded.
+bool Dispatcher::settle_without_run(journal::Record record, const std::string& id, wire::Json detail, bool begun) {
   double now = loop_.clock().wall();
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  if (!keep(ledger_->start_attempt(record.test, 1, 0, now)) || !keep(ledger_->finish_attempt(record, now))) return false;
+  if ((!begun && !keep(ledger_->start_attempt(record.test, 1, 0, now))) || !keep(ledger_->finish_attempt(record, now)))
+    return false;
   if (auto test = static_cast<std::size_t>(record.test); test < tests_.size()) {
     tests_[test].settled = true;
     queue_.settle(test);
+    tree_.settle(tests_[test].scope);
   }
   settle(record, id, false, wire::Json::array(), std::move(detail));
   return true;
@@ -363,6 +391,14 @@ SlotHost Dispatcher::slot_host() {
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
   host.on_ask = [this](int slot) { on_ask(slot); };
   host.on_went_on = [this](std::size_t test, int slot) { tell_if_it_takes_long(test, slot); };
+  host.on_scope_ready = [this](int slot, int scope, double seconds, const std::string& fixture, const std::string& reason) {
+    on_scope_ready(slot, scope, seconds, fixture, reason);
+  };
+  host.on_scope_lost = [this](int slot, int scope, bool owner) { on_scope_lost(slot, scope, owner); };
+  host.on_replica = [this](int slot, int scope, bool good) { on_replica(slot, scope, good); };
+  host.is_zygote = [this](pid_t pid) {
+    return std::any_of(slots_.begin(), slots_.end(), [pid](const auto& s) { return s->owns(pid); });
+  };
   host.on_worker_ended = [this](const WorkerEnd& end) { on_worker_ended(end); };
   host.on_output = [this](int slot, const std::string& text) {
     tell({{"t", "output"}, {"slot", slot}, {"text", text}});
@@ -418,8 +454,13 @@ void Dispatcher::give_work(int slot) {
     check_end();
     return;
   }
+  if (staged_.count(slot) != 0) return;  // It goes on when its scope is ready.
+  workers_gone(slot);
+  if (!idle->idle()) return;
+  if (tear_down_in(*idle)) return;
   if (!stopping_ && unseen_ > 0) return;
   if (!stopping_ && !queue_.empty() && must_wait_for_memory()) return;
+  queue_.may_open(!tree_.any_leaving());
   std::optional<std::size_t> test;
   auto reserved = reserved_.find(slot);
   if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_fresh(slot);
@@ -427,7 +468,7 @@ void Dispatcher::give_work(int slot) {
     Order order = reserved->second;
     reserved_.erase(reserved);
     tell_if_it_takes_long(order.test, slot);
-    idle->begin(order, false);
+    stage(slot, std::move(order));
     return;
   }
   if (!test) {
@@ -444,15 +485,14 @@ void Dispatcher::give_work(int slot) {
     idle->retire_worker();
     return;
   }
-  // Beside a worker, too, the next process waits ready: for a second judgement, or to take the worker's place.
-  if (order) idle->begin(*order, queue_.waiting() > 0);
+  if (order) stage(slot, std::move(*order));
 }
 
 // What one slot's test held may be what another slot waits for.
 void Dispatcher::wake_idle() {
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     int slot = slots_[i]->id();
-    bool has_reason = !queue_.empty() || slots_[i]->has_worker() || reserved_.count(slot) != 0;
+    bool has_reason = !queue_.empty() || slots_[i]->has_worker() || reserved_.count(slot) != 0 || tree_.any_live();
     if (slots_[i]->idle() && has_reason) give_work(slot);
   }
 }
@@ -489,6 +529,7 @@ void Dispatcher::on_ask(int slot) {
   Slot* asking = find(slot);
   if (asking == nullptr) return;
   std::optional<std::size_t> test;
+  queue_.may_open(!tree_.any_leaving());
   if (!stopping_ && !must_wait_for_memory()) test = queue_.take(slot, true);
   std::vector<Order> next;
   if (test) {
@@ -537,6 +578,10 @@ void Dispatcher::on_worker_ended(const WorkerEnd& end) {
 }
 
 void Dispatcher::on_finished(Attempt attempt) {
+  if (attempt.tearing_down) {
+    on_torn_down(attempt);
+    return;
+  }
   queue_.finished(attempt.slot, attempt.test);
   for (const char* wish : {"exit", "stop"}) {
     if (attempt.done.contains(wish)) tell({{"t", wish}, {"with", attempt.done[wish]}});
@@ -563,9 +608,9 @@ void Dispatcher::on_finished(Attempt attempt) {
     detail["err"] = attempt.err;
     detail["stream"] = attempt.stream;
   }
-  record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (std::string cause = reason_to_repeat(attempt, record.verdict); !cause.empty()) {
     repeat(attempt, std::move(record), std::move(detail), cause);
+    if (attempt.scope >= 0) on_setup_failed(attempt, true);
     wake_idle();
     return;
   }
@@ -574,14 +619,27 @@ void Dispatcher::on_finished(Attempt attempt) {
     notes.push_back("slow");
     detail["usual"] = state.usual;
   }
-  record.notes = notes.dump();
-  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  add_to_phase(attempt.reports, "setup", std::exchange(state.setup, 0));
+  Verdict verdict{attempt.test,      std::move(record), std::move(notes), std::move(attempt.reports),
+                  std::move(detail), attempt.memory};
+  settle_in_tree(attempt.test);
+  if (!hold(verdict)) conclude(std::move(verdict));
+  if (attempt.scope >= 0) on_setup_failed(attempt, false);
+  wake_idle();
+}
+
+void Dispatcher::conclude(Verdict verdict) {
+  journal::Record& record = verdict.record;
+  record.notes = verdict.notes.dump();
+  record.reports = verdict.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  record.detail = verdict.detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->finish_attempt(record, loop_.clock().wall()))) return;
+  Test& state = tests_[verdict.test];
   state.settled = true;
   state.earlier.clear();
-  results_.push_back({ids_[attempt.test], record.verdict, record.notes, record.duration, attempt.memory});
-  settle(record, ids_[attempt.test], false, std::move(attempt.reports), std::move(detail));
-  wake_idle();
+  const std::string& id = ids_[verdict.test];
+  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory});
+  settle(record, id, false, std::move(verdict.reports), std::move(verdict.detail));
 }
 
 // A failure in a used process may be the fault of a test that ran there before: a pristine process decides. What then still
@@ -595,6 +653,7 @@ std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::stri
 
 void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause) {
   if (attempt.reused) detail["before"] = attempt.before;
+  record.reports = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
   if (!keep(ledger_->end_attempt(record, cause, loop_.clock().wall()))) return;
   outbox_.deliver_soon();
@@ -649,6 +708,7 @@ OutboxHost Dispatcher::outbox_host() {
 }
 
 void Dispatcher::on_abandoned(std::size_t test, int slot) {
+  forget_staged(slot);
   queue_.finished(slot, test);
   keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
   outbox_.deliver_soon();
@@ -656,7 +716,10 @@ void Dispatcher::on_abandoned(std::size_t test, int slot) {
     --tests_[test].attempts;
     queue_.put_back(test);
   }
-  loop_.call_after({}, [this, slot] { give_work(slot); });
+  loop_.call_after({}, [this, slot] {
+    give_work(slot);
+    if (stopping_) wake_idle();  // The last one that runs has ended: scopes can be torn down, wherever they are.
+  });
 }
 
 void Dispatcher::drop_reserved(int slot) {
@@ -673,7 +736,9 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
   (*it)->shut_down();
   slots_.erase(it);
   queue_.close(slot);
+  tree_.lost_in(slot);
   drop_reserved(slot);
+  if (auto staged = staged_.find(slot); staged != staged_.end()) on_abandoned(staged->second.test, slot);
   if (slots_.empty() && !queue_.empty()) {
     fail_run("infra", fmt::format("no slot is left: {}", reason));
   } else {
@@ -686,9 +751,7 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
 
 void Dispatcher::check_end() {
   if (!running_ || told_end_) return;
-  bool busy = std::any_of(slots_.begin(), slots_.end(),
-                          [](const auto& s) { return s->unfinished() || (!s->shut() && s->has_worker()); });
-  if (busy || ((!queue_.empty() || !reserved_.empty()) && !stopping_)) return;
+  if (is_unfinished()) return;
   if (!outbox_.deliver()) return;  // A failure to keep them comes back here.
   told_end_ = true;
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
@@ -699,20 +762,35 @@ void Dispatcher::check_end() {
   tell({{"t", "end"}, {"without_verdict", missing}});
 }
 
+bool Dispatcher::any_busy() const {
+  return std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return s->busy(); });
+}
+
+bool Dispatcher::is_unfinished() const {
+  bool busy = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return s->unfinished(); });
+  // Somebody has to end these, who can: not what was shut down.
+  bool open = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut(); });
+  bool kept = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut() && s->has_worker(); });
+  if (busy || kept || (open && (tree_.any_live() || !held_.empty()))) return true;
+  return !stopping_ && (!queue_.empty() || !reserved_.empty() || !staged_.empty());
+}
+
 void Dispatcher::stop(double grace) {
   stopping_ = true;
+  stop_grace_ = grace;
   running_ = true;  // A stop before `run` ends the same way: with `end`.
   for (const auto& slot : slots_) {
-    if (!slot->busy()) continue;
-    if (grace > 0) {
-      slot->stop(grace);
-    } else {
+    if (grace <= 0) {
       slot->shut_down();
+    } else if (slot->busy()) {
+      slot->stop(grace);
     }
   }
   // Never from inside a slot's callback: it may be about to say how its test ended.
   loop_.call_after({}, [this] {
     while (!reserved_.empty()) drop_reserved(reserved_.begin()->first);
+    put_staged_back();
+    conclude_held();
     wake_idle();  // Their workers end.
     check_end();
   });
@@ -722,6 +800,7 @@ void Dispatcher::finish(int exit_status) {
   if (ending_) return;
   ending_ = true;
   for (const auto& slot : slots_) slot->shut_down();
+  conclude_held();
   // A second more than what one teardown may take: its hooks are the user's code too.
   root_->finish(exit_status, limits_.grace + 5);
   remember();  // While the zygote ends.

@@ -26,6 +26,7 @@
 #include "run/outbox.h"
 #include "run/root.h"
 #include "run/slot.h"
+#include "run/tree.h"
 #include "run/wishes.h"
 #include "wire/channel.h"
 
@@ -60,8 +61,21 @@ class Dispatcher {
     int attempts = 0;
     bool settled = false;
     bool urgent = false;               ///< It waits for its second judgement.
+    bool own = false;                  ///< Its mark insists on a process of its own.
+    int scope = Tree::kNone;           ///< The innermost one around it, of those that are set up for many tests.
+    double setup = 0;                  ///< Seconds for which scopes were set up when it was to begin.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
+  };
+
+  /// A test's last attempt, before it is in the ledger.
+  struct Verdict {
+    std::size_t test = 0;
+    journal::Record record;
+    wire::Json notes = wire::Json::array();
+    wire::Json reports = wire::Json::array();
+    wire::Json detail = wire::Json::object();
+    std::uint64_t memory = 0;  ///< Bytes that it used.
   };
 
   void on_control_frame(const wire::Json& frame);
@@ -87,11 +101,36 @@ class Dispatcher {
   void on_ask(int slot);
   void on_worker_ended(const WorkerEnd& end);
   void on_finished(Attempt attempt);
+  void conclude(Verdict verdict);
+  [[nodiscard]] bool any_busy() const;
+  [[nodiscard]] bool is_unfinished() const;
+
+  // dispatcher_scopes.cc
+  void read_scopes(const wire::Json& frame);
+  void stage(int slot, Order order);
+  void set_up(Slot& slot, int scope, const Order& order);
+  void resume_staged();
+  bool tear_down_in(Slot& slot);
+  void on_scope_ready(int slot, int scope, double seconds, const std::string& fixture, const std::string& reason);
+  void to_worker(int slot, int scope, const std::string& fixture, const std::string& reason);
+  void on_scope_lost(int slot, int scope, bool owner);
+  void on_replica(int slot, int scope, bool good);
+  void on_setup_failed(const Attempt& attempt, bool again);
+  void on_torn_down(const Attempt& attempt);
+  void settle_in_tree(std::size_t test);
+  bool hold(Verdict& verdict);
+  void charge(const Attempt& attempt, const std::string& verdict, std::optional<Verdict>& held);
+  void forget_staged(int slot);
+  void put_staged_back();
+  void conclude_held();
+  void workers_gone(int slot);
+  void log_scope(const char* what, int scope, int slot, std::optional<double> seconds = {});
+
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
   void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
-  bool settle_without_run(journal::Record record, const std::string& id, wire::Json detail);
+  bool settle_without_run(journal::Record record, const std::string& id, wire::Json detail, bool begun = false);
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
-                    const std::string& out, const std::string& err);
+                    const std::string& out, const std::string& err, const wire::Json& reports = wire::Json::array());
   void on_abandoned(std::size_t test, int slot);
   void drop_reserved(int slot);
   void on_broken(int slot, const std::string& reason);
@@ -124,6 +163,11 @@ class Dispatcher {
   plan::Scheduler queue_;
   std::map<int, Order> reserved_;           ///< By slot: what its worker has been told to keep its fixtures for.
   std::map<int, os::TimerId> tell_timers_;  ///< By slot.
+  Tree tree_;
+  std::map<int, Order> staged_;         ///< By slot: what waits there for its scopes.
+  std::map<int, Verdict> held_;         ///< By scope: of the test that ended last, until the scope is torn down.
+  std::map<int, std::size_t> last_in_;  ///< By scope: that test, or the latest one.
+  double stop_grace_ = 0;               ///< Seconds.
   std::vector<std::string> ids_;
   std::vector<std::string> found_again_;
   std::vector<Test> tests_;

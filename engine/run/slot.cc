@@ -25,7 +25,8 @@ Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgro
 
 Slot::~Slot() {
   loop_.cancel(timer_);
-  if (zygote_pidfd_.valid()) loop_.unwatch(zygote_pidfd_.get());
+  if (own_ != nullptr) forget(*own_);
+  for (auto& [scope, zygote] : scopes_) forget(*zygote);
   if (stream_read_.valid()) loop_.unwatch(stream_read_.get());
 }
 
@@ -42,7 +43,7 @@ Status Slot::open() {
   return {};
 }
 
-// ---- the zygote ------------------------------------------------------------------------------------------------------------
+// ---- zygotes ---------------------------------------------------------------------------------------------------------------
 
 void Slot::ask_for_zygote() {
   auto pair = os::open_channel_pair();
@@ -50,67 +51,144 @@ void Slot::ask_for_zygote() {
     host_.on_broken(id_, pair.error().message());
     return;
   }
-  zygote_ = std::make_unique<wire::Channel>(loop_, std::move(pair->first), wire::kTrustedFrameLimit);
-  Status started = zygote_->start([this](const wire::Json& frame) { on_zygote_frame(frame); },
-                                  [this](const std::string&) {
-                                    // A zygote that ends before its hello has no pidfd yet that could tell of its death.
-                                    if (zygote_pid_ == 0) loop_.call_after({}, [this] { on_zygote_gone(); });
-                                  });
-  if (!started) {
+  own_ = std::make_unique<Zygote>();
+  own_->number = ++last_number_;
+  own_->channel = std::make_unique<wire::Channel>(loop_, std::move(pair->first), wire::kTrustedFrameLimit);
+  from_ = own_.get();
+  if (Status started = listen(*own_->channel, own_->number); !started) {
     host_.on_broken(id_, started.error().message());
     return;
   }
   host_.start_zygote(id_, pair->second);
-  std::vector<int> descriptors = files_.descriptors();
-  descriptors.push_back(stream_write_.get());
-  zygote_->send({{"t", "slot"}, {"slot", id_}, {"config", host_.zygote_config()}}, descriptors);
+  send_files(*own_);
 }
 
-void Slot::on_zygote_frame(const wire::Json& frame) {
+void Slot::send_files(Zygote& zygote) {
+  std::vector<int> descriptors = files_.descriptors();
+  descriptors.push_back(stream_write_.get());
+  zygote.channel->send({{"t", "slot"}, {"slot", id_}, {"config", host_.zygote_config()}}, descriptors);
+}
+
+// By number, since a process of a test becomes that of a scope, and back, and keeps its channel.
+Status Slot::listen(wire::Channel& channel, int number) {
+  return channel.start([this, number](wire::Json frame) { on_frame(number, std::move(frame)); },
+                       [this, number](const std::string& problem) { on_end(number, problem); });
+}
+
+Zygote* Slot::numbered(int number) {
+  if (own_ != nullptr && own_->number == number) return own_.get();
+  if (coming_ != nullptr && coming_->number == number) return coming_.get();
+  auto found = std::find_if(scopes_.begin(), scopes_.end(), [number](const auto& s) { return s.second->number == number; });
+  return found != scopes_.end() ? found->second.get() : nullptr;
+}
+
+void Slot::on_frame(int number, wire::Json frame) {
+  if (current_ != nullptr && current_->number == number) {
+    on_test_frame(std::move(frame));
+  } else if (Zygote* zygote = numbered(number); zygote != nullptr) {
+    on_zygote_frame(*zygote, frame);
+  }
+  // Otherwise a worker speaks between two tests; it will be asked when it is its turn.
+}
+
+void Slot::on_end(int number, const std::string& problem) {
+  if (current_ != nullptr && current_->number == number) {
+    on_test_hung_up(problem);
+    return;
+  }
+  Zygote* zygote = numbered(number);
+  if (zygote == nullptr) return;
+  if (zygote == coming_.get()) {
+    loop_.call_after({}, [this, number] {
+      if (coming_ != nullptr && coming_->number == number) on_copied(false);
+    });
+  } else if (zygote->pid == 0) {
+    // A zygote that ends before its hello has no pidfd yet that could tell of its death.
+    loop_.call_after({}, [this] { on_own_gone(); });
+  } else if (!problem.empty()) {
+    os::send_signal(zygote->pidfd, SIGKILL);
+  }
+}
+
+void Slot::on_zygote_frame(Zygote& zygote, const wire::Json& frame) {
   const std::string type = frame.value("t", "");
   if (type == "hello") {
-    on_zygote_hello(frame.value("pid", 0), frame.value("resident", std::uint64_t{0}));
+    on_hello(zygote, frame);
+  } else if (type == "replica" && &zygote == coming_.get()) {
+    send_files(zygote);
   } else if (type == "forked") {
-    on_forked(frame.value("pid", 0));
+    if (zygote.asked.empty()) return;
+    auto then = std::move(zygote.asked.front());
+    zygote.asked.pop_front();
+    then(frame.value("pid", 0));
   } else if (type == "exited") {
     on_exited(frame.value("pid", 0), frame.value("status", 0), frame.value("maxrss", std::uint64_t{0}) << 10U);
   }
 }
 
-void Slot::on_zygote_hello(pid_t pid, std::uint64_t resident) {
-  zygote_resident_ = resident;
+void Slot::on_hello(Zygote& zygote, const wire::Json& frame) {
+  if (zygote.pid != 0) return;
+  zygote.resident = frame.value("resident", std::uint64_t{0});
+  pid_t pid = frame.value("pid", 0);
   Result<os::Fd> pidfd = os::open_pidfd(pid);
+  bool own = &zygote == own_.get();
   if (!pidfd) {
-    on_zygote_gone();
+    own ? on_own_gone() : on_copied(false);
     return;
   }
-  zygote_pid_ = pid;
-  zygote_pidfd_ = std::move(*pidfd);
+  zygote.pid = pid;
+  zygote.pidfd = std::move(*pidfd);
   [[maybe_unused]] bool grouped = cgroup_.add(pid);
-  Status watched = loop_.watch(zygote_pidfd_.get(), EPOLLIN, [this](std::uint32_t) { on_zygote_gone(); });
+  Status watched = loop_.watch(zygote.pidfd.get(), EPOLLIN, [this, number = zygote.number](std::uint32_t) {
+    if (own_ != nullptr && own_->number == number) {
+      on_own_gone();
+    } else {
+      on_scope_gone(number);
+    }
+  });
   if (!watched) {
     host_.on_broken(id_, watched.error().message());
-    return;
+  } else if (!own) {
+    on_copied(true);
+  } else if (!shut_) {
+    host_.on_idle(id_);
   }
-  if (!shut_) host_.on_idle(id_);
 }
 
-void Slot::drop_zygote() {
-  os::send_signal(zygote_pidfd_, SIGKILL);
-  if (zygote_pidfd_.valid()) loop_.unwatch(zygote_pidfd_.get());
-  zygote_pidfd_.reset();
-  zygote_pid_ = 0;
-  zygote_.reset();
+// It is no concern of ours any more, whether it lives or not.
+void Slot::forget(Zygote& zygote) {
+  if (zygote.pidfd.valid()) loop_.unwatch(zygote.pidfd.get());
+  if (next_ != nullptr && next_->from == &zygote) next_.reset();
+  if (worker_ != nullptr && worker_->from == &zygote) worker_.reset();
+  if (from_ == &zygote) from_ = own_ != nullptr && own_.get() != &zygote ? own_.get() : nullptr;
+}
+
+void Slot::drop_everything() {
+  coming_.reset();
+  while (!scopes_.empty()) {
+    std::unique_ptr<Zygote> zygote = std::move(scopes_.begin()->second);
+    scopes_.erase(scopes_.begin());
+    os::send_signal(zygote->pidfd, SIGKILL);
+    forget(*zygote);
+    if (!shut_) host_.on_scope_lost(id_, zygote->scope, zygote->owner);
+  }
+  if (own_ != nullptr) {
+    os::send_signal(own_->pidfd, SIGKILL);
+    forget(*own_);
+  }
+  own_.reset();
+  from_ = nullptr;
+  if (current_ != nullptr) current_->from = nullptr;
   next_.reset();
   worker_.reset();
   retiring_ = false;
 }
 
-void Slot::on_zygote_gone() {
-  if (zygote_ == nullptr) return;
-  bool had_started = zygote_pid_ != 0;
-  zygote_->drain();  // It may have said that the test had exited before it died itself.
-  drop_zygote();
+void Slot::on_own_gone() {
+  if (own_ == nullptr) return;
+  bool had_started = own_->pid != 0;
+  own_->channel->drain();  // It may have said that the test had exited before it died itself.
+  drop_everything();
   if (shut_) {
     if (current_ != nullptr) finish();
     return;
@@ -132,18 +210,42 @@ void Slot::on_zygote_gone() {
   ask_for_zygote();
 }
 
-void Slot::fork_process() {
+void Slot::on_gone(const Zygote& zygote) {
+  if (own_ != nullptr && &zygote == own_.get()) {
+    on_own_gone();
+  } else {
+    os::send_signal(zygote.pidfd, SIGKILL);
+    on_scope_gone(zygote.number);
+  }
+}
+
+void Slot::fork_from(Zygote& zygote, const os::Fd& socket, std::function<void(pid_t)> then) {
+  zygote.asked.push_back(std::move(then));
+  zygote.channel->send({{"t", "fork"}}, {socket.get()});
+}
+
+void Slot::fork_process(Zygote& from) {
   auto pair = os::open_channel_pair();
   if (!pair) return;  // begin() tries again, and gives the slot up if there is still no descriptor.
   next_ = std::make_unique<Process>();
+  next_->number = ++last_number_;
+  next_->from = &from;
   next_->channel = std::make_unique<wire::Channel>(loop_, std::move(pair->first), wire::kTestFrameLimit);
-  zygote_->send({{"t", "fork"}}, {pair->second.get()});
+  fork_from(from, pair->second, [this, number = next_->number](pid_t pid) { on_forked(number, pid); });
 }
 
-void Slot::on_forked(pid_t pid) {
-  // Answers come in the order of the requests, and a process is asked for only after the one before has been begun.
-  Process* process = current_ != nullptr && current_->pid == 0 ? current_.get() : next_.get();
-  if (process == nullptr || process->pid != 0) return;
+// It reads the end of its socket, and ends.
+void Slot::discard_next() {
+  if (next_ != nullptr && next_->pid != 0) leaving_.push_back(next_->pid);
+  next_.reset();
+}
+
+void Slot::on_forked(int number, pid_t pid) {
+  Process* process = current_ != nullptr && current_->number == number ? current_.get() : next_.get();
+  if (process == nullptr || process->number != number) {
+    leaving_.push_back(pid);
+    return;
+  }
   process->pid = pid;
   // May fail if it is dead already; its exit is then the next frame, and nothing needs to be sent to it.
   if (Result<os::Fd> pidfd = os::open_pidfd(pid)) process->pidfd = std::move(*pidfd);
@@ -152,29 +254,36 @@ void Slot::on_forked(pid_t pid) {
 
 // ---- one test --------------------------------------------------------------------------------------------------------------
 
-Status Slot::listen_to(Process& process) {
-  return process.channel->start([this, from = &process](wire::Json frame) { on_test_frame(from, std::move(frame)); },
-                                [this, from = &process](const std::string& problem) { on_test_hung_up(from, problem); });
+/// Makes a fork of `from` the current process. False, with the order given back, if there is none to be had.
+bool Slot::take_process(Zygote& from, const Order& order) {
+  if (next_ != nullptr && next_->from != &from) discard_next();
+  if (next_ == nullptr) fork_process(from);
+  if (next_ == nullptr) {
+    host_.on_abandoned(order.test, id_);
+    host_.on_broken(id_, "no descriptor is left for a test's socket (raise `ulimit -n` or use fewer slots)");
+    return false;
+  }
+  current_ = std::move(next_);
+  if (Status started = listen(*current_->channel, current_->number); !started) {
+    host_.on_broken(id_, started.error().message());
+    return false;
+  }
+  return true;
 }
 
 void Slot::begin(const Order& order, bool fork_next) {
   bool kept = order.reuse && worker_ != nullptr;
-  if (!kept && next_ == nullptr) fork_process();
-  if (!kept && next_ == nullptr) {
-    host_.on_abandoned(order.test, id_);
-    host_.on_broken(id_, "no descriptor is left for a test's socket (raise `ulimit -n` or use fewer slots)");
+  Zygote& from = zygote_of(order.scope);
+  if (kept) {
+    current_ = std::move(worker_);
+  } else if (!take_process(from, order)) {
     return;
   }
+  from_ = current_->from;
   // With a worker about, its writes between two tests are lost here: nobody could say to which of them they belong.
   files_.clear();
   announced_.clear();
-  current_ = kept ? std::move(worker_) : std::move(next_);
   start_attempt(order);
-  Status started = kept ? Status{} : listen_to(*current_);
-  if (!started) {
-    host_.on_broken(id_, started.error().message());
-    return;
-  }
   wire::Json go = {{"t", "go"}, {"test", order.test}, {"id", order.id}};
   if (order.reuse) go["reuse"] = true;
   go_ = std::move(go);
@@ -184,7 +293,7 @@ void Slot::begin(const Order& order, bool fork_next) {
   }
   send_go();
   check_deadline();
-  if (fork_next && next_ == nullptr) fork_process();
+  if (fork_next && next_ == nullptr) fork_process(from);
 }
 
 void Slot::send_go() {
@@ -209,8 +318,7 @@ void Slot::start_attempt(const Order& order) {
   ladder_ = Ladder::None;
 }
 
-void Slot::on_test_frame(const Process* process, wire::Json frame) {
-  if (process != current_.get()) return;  // A worker that speaks between two tests; it will be asked when it is its turn.
+void Slot::on_test_frame(wire::Json frame) {
   const auto type = frame.find("t");
   if (type != frame.end() && *type == "report" && frame.contains("report") && frame["report"].is_object()) {
     attempt_.reports.push_back(std::move(frame["report"]));
@@ -233,13 +341,17 @@ void Slot::on_test_frame(const Process* process, wire::Json frame) {
     }
     attempt_.done = std::move(frame);
     if (attempt_.reused) on_done_in_worker();
+  } else if (type != frame.end() && *type == "ready" && attempt_.scope >= 0 && !attempt_.tearing_down) {
+    on_set_up(frame);
+  } else if (attempt_.tearing_down && type != frame.end() && (*type == "forked" || *type == "exited")) {
+    // What it had been asked before it was told to tear down.
+    if (*type == "forked") leaving_.push_back(frame.value("pid", 0));
   } else {
-    on_test_hung_up(process, "a frame of an unknown kind");
+    on_test_hung_up("a frame of an unknown kind");
   }
 }
 
-void Slot::on_test_hung_up(const Process* process, const std::string& problem) {
-  if (current_ == nullptr || process != current_.get()) return;
+void Slot::on_test_hung_up(const std::string& problem) {
   if (problem.empty()) {
     if (!attempt_.evidence.done) hung_up_at_ = monotonic();
     return;
@@ -283,12 +395,13 @@ void Slot::on_done_in_worker() {
   }
   worker_ = std::move(current_);
   host_.on_finished(std::move(ended));
-  if (!shut_ && current_ == nullptr && zygote_pid_ > 0) host_.on_idle(id_);
+  if (!shut_ && current_ == nullptr && zygote_pid() > 0) host_.on_idle(id_);
 }
 
 void Slot::retire_worker() {
   retiring_ = true;
   worker_expired_ = 0;
+  from_ = worker_->from;
   files_.clear();
   worker_->channel->send({{"t", "end"}});
   double limit = limits_.exit > 0 ? limits_.exit : 3600;
@@ -323,7 +436,7 @@ void Slot::on_worker_gone(int status) {
     settle_worker(loop_.clock().now() + os::seconds(kSurvivorGrace));
   } else {
     // By itself, between two tests: what it had started goes with it, unless a test runs whose processes those may be.
-    if (current_ == nullptr) os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
+    if (current_ == nullptr) kill_below();
     host_.on_worker_ended(*std::exchange(ended_worker_, std::nullopt));
   }
 }
@@ -335,14 +448,15 @@ void Slot::settle_worker(os::Time give_up) {
     return;
   }
   for (pid_t pid : left) ended_worker_->evidence.survivors.push_back({pid, os::command_line(pid), os::start_time(pid)});
-  if (!left.empty()) os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
+  if (!left.empty()) kill_below();
   loop_.cancel(timer_);
   retiring_ = false;
   host_.on_worker_ended(*std::exchange(ended_worker_, std::nullopt));
-  if (!shut_ && zygote_pid_ > 0) host_.on_idle(id_);
+  if (!shut_ && zygote_pid() > 0) host_.on_idle(id_);
 }
 
 void Slot::on_exited(pid_t pid, int status, std::uint64_t peak) {
+  leaving_.erase(std::remove(leaving_.begin(), leaving_.end(), pid), leaving_.end());
   if (next_ != nullptr && next_->pid == pid) {
     next_.reset();
     return;
@@ -356,7 +470,8 @@ void Slot::on_exited(pid_t pid, int status, std::uint64_t peak) {
   loop_.cancel(timer_);
   current_->channel->drain();
   attempt_.evidence.exit = exit_of_wait_status(status);
-  if (!attempt_.reused && zygote_resident_ > 0) attempt_.memory = peak - std::min(peak, zygote_resident_);
+  std::uint64_t before = from_ != nullptr ? from_->resident : 0;
+  if (!attempt_.reused && before > 0) attempt_.memory = peak - std::min(peak, before);
   // Every exit closes the socket a moment before its status is known; only one that was closed long before says something.
   attempt_.evidence.hung_up = hung_up_at_ > 0 && monotonic() - hung_up_at_ > 0.05;
   look_for_survivors(loop_.clock().now() + os::seconds(kSurvivorGrace));
@@ -436,13 +551,16 @@ void Slot::poll_stacks(std::size_t last_size, os::Time give_up) {
 }
 
 void Slot::kill_tree() {
-  // With a group the zygote goes too, and comes back in milliseconds; without, everything below it but the next test.
-  if (!cgroup_.kill_all()) {
+  // With a group the zygote goes too, and comes back in milliseconds; without, everything below it but the next test. What was
+  // set up in a scope would not come back.
+  if (!scopes_.empty() || !cgroup_.kill_all()) {
     os::send_signal(current_->pidfd, SIGKILL);
-    os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
+    kill_below();
   }
   // If even that is not followed by an exit (a process in uninterruptible sleep), the slot goes on without it.
-  after(10, [this] { on_zygote_gone(); });
+  after(10, [this] {
+    if (from_ != nullptr) on_gone(*from_);
+  });
 }
 
 void Slot::stop(double grace) {
@@ -450,29 +568,38 @@ void Slot::stop(double grace) {
   stopping_ = true;
   if (ladder_ != Ladder::None) return;  // At a deadline already: that ends sooner.
   ladder_ = Ladder::Interrupted;
-  os::send_signal(current_->pidfd, SIGINT);
+  // A scope's teardown is what the grace is for.
+  if (!attempt_.tearing_down) os::send_signal(current_->pidfd, SIGINT);
   after(grace, [this] { climb(Ladder::Killed); });
 }
 
 void Slot::shut_down() {
   shut_ = true;
   loop_.cancel(timer_);
-  if (zygote_pid_ > 0 && !cgroup_.kill_all()) {
-    os::kill_descendants(zygote_pid_, [](pid_t) { return false; });
+  if (zygote_pid() > 0 && !cgroup_.kill_all()) {
+    os::kill_descendants(zygote_pid(), [](pid_t) { return false; });
   }
-  os::send_signal(zygote_pidfd_, SIGKILL);
+  if (own_ != nullptr) os::send_signal(own_->pidfd, SIGKILL);
   if (current_ != nullptr) {
+    os::send_signal(current_->pidfd, SIGKILL);
     stopping_ = true;
     finish();
   }
-  drop_zygote();
+  drop_everything();
 }
 
 // ---- after the test --------------------------------------------------------------------------------------------------------
 
 bool Slot::is_ours(pid_t pid) const {
+  auto among = [pid](const std::vector<pid_t>& pids) { return std::find(pids.begin(), pids.end(), pid) != pids.end(); };
   return (current_ != nullptr && pid == current_->pid) || (next_ != nullptr && pid == next_->pid) ||
-         (worker_ != nullptr && pid == worker_->pid);
+         (worker_ != nullptr && pid == worker_->pid) || among(leaving_) || (from_ != nullptr && among(from_->residents)) ||
+         host_.is_zygote(pid);
+}
+
+/// Kills what the test that has just ended, or is to end, has started.
+void Slot::kill_below() {
+  if (from_ != nullptr && from_->pid > 0) os::kill_descendants(from_->pid, [this](pid_t pid) { return is_ours(pid); });
 }
 
 // /proc counts in hundredths of a second, rounded down.
@@ -480,13 +607,13 @@ bool Slot::began_with_test(pid_t pid) const { return os::start_time(pid) >= begu
 
 std::vector<pid_t> Slot::survivors() const {
   std::vector<pid_t> found;
-  if (zygote_pid_ == 0) return found;
+  if (from_ == nullptr || from_->pid == 0) return found;
   // The zygote is a subreaper and the test's process is gone, so whatever the test left is a child of the zygote now (or of
   // such a child), however often it has forked and called setsid.
-  for (pid_t pid : os::children_of(zygote_pid_)) {
+  for (pid_t pid : os::children_of(from_->pid)) {
     if (is_ours(pid)) continue;
     // A process that is being forked ahead, and whose number has not reached us yet.
-    if (next_ != nullptr && next_->pid == 0) continue;
+    if (!from_->asked.empty()) continue;
     // Beside a kept worker, what was there before this test is the worker's.
     if (current_ != nullptr && worker_ != nullptr && !began_with_test(pid)) continue;
     char state = os::process_state(pid);
@@ -496,14 +623,14 @@ std::vector<pid_t> Slot::survivors() const {
 }
 
 void Slot::look_for_survivors(os::Time give_up) {
-  bool forking = next_ != nullptr && next_->pid == 0;
+  bool forking = from_ != nullptr && !from_->asked.empty();
   std::vector<pid_t> left = survivors();
   if (left.empty() && !forking) {
     finish();
     return;
   }
   if (forking && loop_.clock().now() > give_up + os::seconds(5)) {
-    on_zygote_gone();  // It does not answer: a test can stop its zygote with a signal.
+    on_gone(*from_);  // It does not answer: a test can stop its zygote with a signal.
     return;
   }
   if (loop_.clock().now() < give_up || forking) {
@@ -525,7 +652,7 @@ void Slot::wait_for_kill(int tries) {
     return;
   }
   if (tries < 50) {
-    os::kill_descendants(zygote_pid_, [this](pid_t pid) { return is_ours(pid); });
+    kill_below();
     after(0.005, [this, tries] { wait_for_kill(tries + 1); });
     return;
   }
@@ -556,7 +683,7 @@ void Slot::finish() {
   // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own; one that
   // had only said so, and whose end nobody saw, does not: we may have killed it.
   bool finished_anyway = attempt.evidence.done && attempt.evidence.exit && ladder_ == Ladder::None;
-  if (stopping_ && !finished_anyway) {
+  if (stopping_ && !finished_anyway && !attempt.tearing_down) {
     host_.on_abandoned(attempt.test, id_);
   } else {
     host_.on_finished(std::move(attempt));
@@ -564,9 +691,9 @@ void Slot::finish() {
   // It had been told which tests come next, and cannot run them any more. What is put back last is taken first.
   for (; !promised.empty(); promised.pop_back()) host_.on_abandoned(promised.back().test, id_);
   if (shut_) return;
-  if (zygote_ == nullptr) {
+  if (own_ == nullptr) {
     ask_for_zygote();
-  } else if (zygote_pid_ > 0) {
+  } else if (own_->pid > 0) {
     host_.on_idle(id_);
   }
 }

@@ -1,17 +1,20 @@
-// Slot: the place where one test runs at a time. Owns its zygote, the test's process, and the next one, forked ahead of need.
-// A test runs in a process of its own, or in the slot's worker, a process that is kept from one test to the next.
+// Slot: the place where one test runs at a time. Owns its zygotes, the test's process, and the next one, forked ahead of need.
+// A test runs in a process of its own, or in the slot's worker, a process that is kept from one test to the next. A scope is
+// set up and torn down as a test is run: with deadlines, stacks, and a look at what is left.
 //
 // It promises:
 // - a test that was begun ends in exactly one call of `on_finished`, or of `on_abandoned` after stop();
 // - at a deadline: stacks, SIGINT and a grace, SIGTERM, SIGKILL of everything the test started; the slot never waits for more
 //   than that, whatever the test does;
 // - nothing that a test started is alive when on_finished is called, and each such process is named in the evidence;
-// - a zygote that dies is replaced; a slot that cannot get one three times in a row calls `on_broken`.
+// - a slot's own zygote that dies is replaced; a slot that cannot get one three times in a row calls `on_broken`;
+// - the end of a scope's process that was not asked for is told by `on_scope_lost`, once.
 // The states are in docs/design/slot.md.
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,6 +27,7 @@
 #include "run/files.h"
 #include "run/judge.h"
 #include "run/limits.h"
+#include "run/zygote.h"
 #include "wire/channel.h"
 
 namespace holdfast::run {
@@ -32,14 +36,17 @@ namespace holdfast::run {
 struct Order {
   std::size_t test = 0;
   std::string id;
-  double limit = 0;          ///< The test's own, seconds; 0 for none.
-  bool reuse = false;        ///< In the slot's worker.
-  std::uint64_t memory = 0;  ///< Bytes that it declared; 0 for none. Only without `reuse`.
+  double limit = 0;               ///< The test's own, seconds; 0 for none.
+  bool reuse = false;             ///< In the slot's worker.
+  std::uint64_t memory = 0;       ///< Bytes that it declared; 0 for none. Only without `reuse`.
+  int scope = Zygote::kSlotsOwn;  ///< Its process is forked from that of this scope, which the slot must have.
 };
 
 /// An ended attempt, for the dispatcher to record and show.
 struct Attempt {
   std::size_t test = 0;
+  int scope = Zygote::kSlotsOwn;  ///< It was to set this scope up, for the test,
+  bool tearing_down = false;      ///< or has torn it down, after the test.
   int slot = 0;
   bool reused = false;              ///< It ran in a worker,
   std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
@@ -71,6 +78,16 @@ struct SlotHost {
   std::function<void(int slot)> on_idle;
   std::function<void(Attempt attempt)> on_finished;
   std::function<void(std::size_t test, int slot)> on_abandoned;
+  /// A scope has been set up. `reason`: why its process cannot be forked, or empty; then it is the slot's worker now.
+  /// `fixture`: after which one that was seen.
+  std::function<void(int slot, int scope, double seconds, const std::string& fixture, const std::string& reason)>
+      on_scope_ready;
+  /// The process of a scope has ended by itself; `owner`: the one that had set it up.
+  std::function<void(int slot, int scope, bool owner)> on_scope_lost;
+  /// The slot has a replica of that scope's process now, or could not get one.
+  std::function<void(int slot, int scope, bool good)> on_replica;
+  /// Whether a process is a zygote of any slot.
+  std::function<bool(pid_t pid)> is_zygote;
   /// The worker is about to tear down after its test: which test comes next in it? To be answered by answer(), at once.
   std::function<void(int slot)> on_ask;
   /// The worker has gone on by itself with a test that answer() had named.
@@ -93,6 +110,21 @@ class Slot {
   Status open();
   /// Runs a test; only when idle. `fork_next`: whether another will follow in a process of its own.
   void begin(const Order& order, bool fork_next);
+  /// Sets up a scope for the test of `first`, in a fork of the process of the scope above it (kSlotsOwn for none). Only when
+  /// idle and without a worker. Ends in on_scope_ready, or as the test's own attempt.
+  void set_up(int scope, int above, const Order& first);
+  /// Gets a copy of the process in which `owner` has set up a scope. Only when idle. Ends in on_replica.
+  void replicate(int scope, Slot& owner);
+  /// Tears down a scope that this slot has set up. `last`: the test that it is told with. Only when idle. Ends in on_finished.
+  void tear_down(int scope, const Order& last);
+  /// Lets a replica go, which ends by itself. Only when nothing runs in a fork of it.
+  void drop(int scope);
+  [[nodiscard]] bool is_copying() const { return coming_ != nullptr; }
+  [[nodiscard]] bool has(int scope) const { return scopes_.count(scope) != 0; }
+  /// Replicas that the slot has.
+  [[nodiscard]] std::vector<int> replicas() const;
+  /// Whether it is one of this slot's zygotes.
+  [[nodiscard]] bool owns(pid_t pid) const;
   /// The answer to on_ask: the tests that the worker runs next, so that it keeps the fixtures which they share. `go`: it begins
   /// with each as soon as the one before has ended; otherwise with the first, and only, by begin(). None: the worker tears down
   /// everything.
@@ -104,16 +136,18 @@ class Slot {
   /// Kills everything at once and never restarts.
   void shut_down();
   [[nodiscard]] bool busy() const { return current_ != nullptr; }
-  [[nodiscard]] bool idle() const { return zygote_pid_ > 0 && current_ == nullptr && !retiring_ && !shut_; }
+  [[nodiscard]] bool idle() const { return zygote_pid() > 0 && current_ == nullptr && !retiring_ && !shut_; }
   [[nodiscard]] bool shut() const { return shut_; }
   [[nodiscard]] bool has_worker() const { return worker_ != nullptr; }
   /// Busy, or waiting for its worker to end.
   [[nodiscard]] bool unfinished() const { return busy() || retiring_; }
-  [[nodiscard]] pid_t zygote_pid() const { return zygote_pid_; }
+  [[nodiscard]] pid_t zygote_pid() const { return own_ != nullptr ? own_->pid : 0; }
   [[nodiscard]] int id() const { return id_; }
 
  private:
   struct Process {
+    int number = 0;          ///< Names it in callbacks that may come after its end.
+    Zygote* from = nullptr;  ///< Its parent.
     pid_t pid = 0;
     os::Fd pidfd;
     std::unique_ptr<wire::Channel> channel;
@@ -123,18 +157,31 @@ class Slot {
   enum class Ladder { None, Stacks, Interrupted, Terminated, Killed };
 
   void ask_for_zygote();
-  void on_zygote_frame(const wire::Json& frame);
-  void on_zygote_hello(pid_t pid, std::uint64_t resident);
-  void on_zygote_gone();
-  void drop_zygote();
-  void fork_process();
-  void on_forked(pid_t pid);
+  Status listen(wire::Channel& channel, int number);
+  void on_frame(int number, wire::Json frame);
+  void on_end(int number, const std::string& problem);
+  Zygote* numbered(int number);
+  Zygote& zygote_of(int scope) { return scope == Zygote::kSlotsOwn ? *own_ : *scopes_.at(scope); }
+  void send_files(Zygote& zygote);
+  void on_zygote_frame(Zygote& zygote, const wire::Json& frame);
+  void on_hello(Zygote& zygote, const wire::Json& frame);
+  void on_own_gone();
+  void on_scope_gone(int number);
+  void on_gone(const Zygote& zygote);
+  void forget(Zygote& zygote);
+  void drop_everything();
+  void fork_from(Zygote& zygote, const os::Fd& socket, std::function<void(pid_t)> then);
+  void fork_process(Zygote& from);
+  void discard_next();
+  bool take_process(Zygote& from, const Order& order);
+  void on_forked(int number, pid_t pid);
   void on_exited(pid_t pid, int status, std::uint64_t peak);
-  Status listen_to(Process& process);
+  void on_copied(bool good);
+  void on_set_up(const wire::Json& frame);
   void start_attempt(const Order& order);
   void send_go();
-  void on_test_frame(const Process* process, wire::Json frame);
-  void on_test_hung_up(const Process* process, const std::string& problem);
+  void on_test_frame(wire::Json frame);
+  void on_test_hung_up(const std::string& problem);
   void on_done_in_worker();
   void on_worker_gone(int status);
   void settle_worker(os::Time give_up);
@@ -146,6 +193,7 @@ class Slot {
   void look_for_survivors(os::Time give_up);
   void wait_for_kill(int tries);
   [[nodiscard]] bool is_ours(pid_t pid) const;
+  void kill_below();
   [[nodiscard]] bool began_with_test(pid_t pid) const;
   [[nodiscard]] std::vector<pid_t> survivors() const;
   void finish();
@@ -164,10 +212,12 @@ class Slot {
   ProcessFiles files_;
   os::Fd stream_read_, stream_write_;
 
-  std::unique_ptr<wire::Channel> zygote_;
-  os::Fd zygote_pidfd_;
-  pid_t zygote_pid_ = 0;
-  std::uint64_t zygote_resident_ = 0;  ///< Bytes; what a fork starts with.
+  std::unique_ptr<Zygote> own_;
+  std::map<int, std::unique_ptr<Zygote>> scopes_;
+  std::unique_ptr<Zygote> coming_;      ///< A replica that has not said hello yet.
+  Zygote* from_ = nullptr;              ///< Parent of the process that runs, or has just ended.
+  mutable std::vector<pid_t> leaving_;  ///< Forks that nobody needs any more, and that are about to end.
+  int last_number_ = 0;
   int failed_starts_ = 0;
   bool shut_ = false;
 

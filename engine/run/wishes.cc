@@ -11,15 +11,21 @@ namespace {
 // Bytes in which measured memory is booked; less than half of it is not worth a booking.
 constexpr std::uint64_t kMemoryStep = std::uint64_t{64} << 20U;
 
+// What pytest-xdist's loadscope calls a scope: the test's id without its name and parameters.
+std::string block_of(const std::string& id) { return id.substr(0, id.rfind("::", id.find('['))); }
+
 }  // namespace
 
 void Wishes::clear() { *this = Wishes(); }
 
-void Wishes::add(const std::string& id, const nlohmann::json& item, const journal::Known* known, std::uint64_t memory_limit) {
+void Wishes::add(const std::string& id, const nlohmann::json& item, const journal::Known* known, std::uint64_t memory_limit,
+                 int outermost) {
   Wish wish;
   wish.file = number_of_name(id.substr(0, id.find("::")));
   wish.group = number_of_name(item.value("group", ""));
   wish.scope = number_of_name(item.value("scope", ""));
+  wish.block = number_of_name(block_of(id));
+  wish.outermost = outermost;
   wish.reuse = item.value("reuse", false);
   if (auto demand = item.find("demand"); demand != item.end()) wish.demand = number_of(*demand);
   if (known != nullptr) {
@@ -67,10 +73,11 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
   problem.slots = dealing.slots;
   problem.capacity = dealing.capacity;
   problem.demands = demands_;
-  problem.keep_order = dealing.keep_order || dealing.dist == "sequential";
+  problem.one_chunk = dealing.dist == "isoscope";
+  problem.keep_order = dealing.keep_order || dealing.dist == "sequential" || problem.one_chunk;
   problem.tasks.reserve(wishes_.size());
   // What shares a chunk: a kind of thing, and its number. Kind 0 is for tests that have one of their own.
-  enum Kind : std::uint32_t { kOwn, kAll, kGroup, kFile, kScope, kSharedFile };
+  enum Kind : std::uint32_t { kOwn, kAll, kGroup, kFile, kScope, kSharedFile, kBlock, kTree };
   std::map<std::pair<Kind, std::uint32_t>, std::uint32_t> chunks;
   for (const Wish& wish : wishes_) {
     auto chunk = static_cast<std::uint32_t>(problem.splittable.size());
@@ -81,6 +88,11 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
       key = {kGroup, wish.group};
     } else if (dealing.dist == "file") {
       key = {kFile, wish.file};
+    } else if (problem.one_chunk || (dealing.dist == "scope" && wish.reuse)) {
+      key = {kBlock, wish.block};
+    } else if (wish.outermost >= 0) {
+      // Set up once, and shared when slots are idle.
+      key = {kTree, static_cast<std::uint32_t>(wish.outermost)};
     } else if (wish.scope != 0) {
       key = {kScope, wish.scope};
     } else if (wish.reuse) {
@@ -88,7 +100,7 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
       key = {kSharedFile, wish.file};
     }
     std::uint32_t mine = key.first == kOwn ? chunk : chunks.emplace(key, chunk).first->second;
-    if (mine == chunk) problem.splittable.push_back(key.first == kSharedFile);
+    if (mine == chunk) problem.splittable.push_back(key.first == kSharedFile || key.first == kBlock || key.first == kTree);
     problem.tasks.push_back({wish.expected, mine, wish.demand, wish.reuse, wish.scope});
   }
   return problem;

@@ -13,7 +13,7 @@
 namespace holdfast::run {
 
 struct Dealing {
-  std::string dist = "dynamic";  ///< --hf-dist: dynamic, file, group or sequential.
+  std::string dist = "dynamic";  ///< --hf-dist: dynamic, scope, isoscope, file, group or sequential.
   bool keep_order = false;       ///< A plugin or an option has made the order, and it counts.
   int slots = 1;
   plan::Capacity capacity;
@@ -23,8 +23,9 @@ class Wishes {
  public:
   void clear();
   /// `known`: its duration and measured memory from earlier runs, or null. A test that declared its memory keeps to that.
+  /// `outermost`: the scope that it is dealt with, if it has one.
   void add(const std::string& id, const nlohmann::json& item, const journal::Known* known = nullptr,
-           std::uint64_t memory_limit = 0);
+           std::uint64_t memory_limit = 0, int outermost = -1);
   [[nodiscard]] plan::Problem problem(const Dealing& dealing) const;
   [[nodiscard]] const plan::Demand& demand_of(std::size_t test) const { return demands_[wishes_[test].demand]; }
 
@@ -36,6 +37,8 @@ class Wishes {
     std::uint32_t file = 0;
     std::uint32_t group = 0;  ///< 0 for none.
     std::uint32_t scope = 0;  ///< Of those that share its process; 0 for the slot's worker.
+    std::uint32_t block = 0;  ///< Of its class, or of the functions of its module.
+    int outermost = -1;       ///< Of the scopes that are set up for it.
     bool reuse = false;
   };
   std::uint32_t number_of(const nlohmann::json& demand);

@@ -10,8 +10,9 @@ import os
 import socket
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import pytest
 
@@ -20,6 +21,11 @@ from holdfast.options import calls_nothing
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.reuse import Worker
 from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
+
+if TYPE_CHECKING:
+    from holdfast.scope import Above
+    from holdfast.scopes import Scope
+    from holdfast.zygote import WorkerInfo
 
 
 def enter_slot(config: pytest.Config, slot: int, base: Optional[str]) -> None:
@@ -40,8 +46,12 @@ class TestRunner:
 
     __test__ = False
 
-    def __init__(self, session: pytest.Session, slate: Slate) -> None:
+    def __init__(self, session: pytest.Session, slate: Slate, info: WorkerInfo, scopes: Sequence[Scope] = ()) -> None:
         self.session = session
+        self.info = info
+        self.scopes = scopes
+        # What the scopes around the test have set up, if there are any.
+        self.above: Optional[Above] = None
         self.config = session.config
         self.slate = slate
         self.sock: Optional[socket.socket] = None
@@ -54,8 +64,11 @@ class TestRunner:
 
     # ---- the life of the process
 
+    def run_forked(self, fd: int, parent: int) -> NoReturn:
+        self.run(socket.socket(fileno=fd), parent)
+
     def run(self, sock: socket.socket, parent: int) -> NoReturn:
-        """Runs the one test that the engine names, or, as a worker, one after the other. Ends the process."""
+        """Becomes what the engine says: the process of one test, a worker, that of a scope, or a replica. Ends the process."""
         self.owner = os.getpid()
         if not crash.begin_process(parent):
             os._exit(0)
@@ -65,7 +78,16 @@ class TestRunner:
             os._exit(0)
         if order.get("reuse"):
             Worker(self).run(order)
+        if order["t"] != "go":
+            self._become(order)
         self.run_item(self.item_of(order), str(order["id"]))
+
+    def _become(self, order: wire.Frame) -> NoReturn:
+        from holdfast.scope import ScopeProcess, become_replica
+
+        if order["t"] == "replica":
+            become_replica(self)
+        ScopeProcess(self, self.scopes[int(order["scope"])]).run(order)
 
     def item_of(self, order: wire.Frame) -> pytest.Item:
         return self.session.items[int(order["test"])]

@@ -83,7 +83,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
 
         @pytest.hookimpl(tryfirst=True)
         def pytest_runtestloop(self, session: pytest.Session) -> bool:
-            runner = TestRunner(session, slate)
+            runner = TestRunner(session, slate, info)
             runner.owner = os.getpid()
             runner.sock = channel.sock
             # Again: pytest's own faulthandler plugin has taken it over while the configuration was made.

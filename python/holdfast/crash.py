@@ -63,6 +63,11 @@ def die_with_parent(parent: int) -> bool:
     return os.getppid() == parent
 
 
+def live_on() -> None:
+    """Takes back what begin_process() asked for: this process does not die with its parent."""
+    libc.prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+
+
 def reap_orphans_here() -> None:
     """Makes this process the parent of whatever its descendants leave behind."""
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 import threading
 
 # Opened by the first call into a GPU driver. A context does not survive a fork.
 _GPU_DEVICES = re.compile(r"^/dev/(nvidia(\d+|ctl|-uvm)|kfd|dri/renderD\d+)$")
+
+# What a loop of asyncio, uvloop or trio waits with.
+_EVENT_LOOPS = ("anon_inode:[eventpoll]", "anon_inode:[io_uring]")
 
 
 def reason_against() -> str:
@@ -16,15 +20,53 @@ def reason_against() -> str:
     return _threads() or _gpu() or _mpi()
 
 
+def descriptors() -> dict[int, str]:
+    """What each open descriptor refers to."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found[int(number)] = os.readlink(f"/proc/self/fd/{number}")
+        except OSError:
+            continue  # The one of listdir itself.
+    return found
+
+
+def reason_since(before: dict[int, str]) -> str:
+    """Why this process can no longer be forked, for something that was not there `before` (or that nothing but a look at the whole
+    process shows); empty if nothing speaks against it."""
+    reason = _threads() or _mpi()
+    if reason:
+        return reason
+    for number, target in descriptors().items():
+        if before.get(number) == target:
+            continue
+        if _GPU_DEVICES.match(target):
+            return f"a GPU driver is initialised ({target} is open), and its contexts do not survive a fork"
+        if target in _EVENT_LOOPS:
+            return "an event loop is there, and forks would share its descriptor"
+        if target.startswith("socket:") and _is_connected(number):
+            return "a connection is open, and forks would all speak over it"
+    return ""
+
+
+def _is_connected(number: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(number)) as copy:
+            copy.getpeername()
+            return copy.type & socket.SOCK_DGRAM == 0 or copy.family == socket.AF_UNIX
+    except OSError:
+        return False
+
+
 def _threads() -> str:
     others = [t for t in threading.enumerate() if t is not threading.current_thread()]
     if others:
         names = ", ".join(sorted(t.name for t in others)[:5])
-        return f"{len(others)} Python thread(s) are alive after collection ({names}), and a fork would copy none of them"
+        return f"{len(others)} Python thread(s) are alive ({names}), and a fork would copy none of them"
     # Threads that did not come from the threading module (_thread.start_new_thread, a C extension that runs Python).
     frames = len(sys._current_frames())
     if frames > 1:
-        return f"{frames - 1} thread(s) run Python code after collection, and a fork would copy none of them"
+        return f"{frames - 1} thread(s) run Python code, and a fork would copy none of them"
     return ""
 
 

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import pytest
 
 from holdfast.marks import wishes_of
+from holdfast.scopes import Scope, Scopes
 from holdfast.wire import Frame
 
 
@@ -16,6 +17,18 @@ def describe_items(items: Sequence[pytest.Item], with_chain: bool, isolation: st
     """One object an item: id, location, its own timeout; with_chain: also how --co shows it and its parents."""
     siblings: dict[tuple[int, str], pytest.Item] = {}
     return [_describe(item, siblings, with_chain, isolation) for item in items]
+
+
+def place_in_scopes(items: Sequence[pytest.Item], descriptions: list[Frame]) -> list[Scope]:
+    """Adds to each test that gets a process of its own the number of its scope, if it has one; returns the scopes."""
+    scopes = Scopes()
+    own = [item for item, entry in zip(items, descriptions) if not entry.get("reuse")]
+    found = scopes.assign(own)
+    for item, entry in zip(items, descriptions):
+        scope = found.get(item)
+        if scope is not None:
+            entry["in"] = scope.number
+    return scopes.all
 
 
 def _describe(item: pytest.Item, siblings: dict[tuple[int, str], pytest.Item], with_chain: bool, isolation: str) -> Frame:

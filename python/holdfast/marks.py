@@ -30,6 +30,8 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
         return _place(item, "test" if item.config.getoption("forked", False) else isolation)
     given = _keywords(item)
     wishes.update(_place(item, _isolation(item, isolation, given)))
+    if given.get("isolate") == "test":
+        wishes["own"] = True
     timeout = timeout_of(item, given)
     if timeout is not None:
         wishes["timeout"] = timeout

@@ -121,10 +121,11 @@ OPTIONS = (
     ),
     _Option(
         "--hf-dist",
-        one_of("dynamic", "file", "group", "sequential"),
+        one_of("dynamic", "scope", "isoscope", "file", "group", "sequential"),
         "dynamic",
-        "how tests are dealt: each to the next free slot, or a file, an xdist_group or everything to one slot",
-        "dynamic|file|group|sequential",
+        "how tests are dealt: each to the next free slot, what shares a class or module at a time (scope; isoscope: one at a time over "
+        "all slots), or a file, an xdist_group or everything to one slot",
+        "dynamic|scope|isoscope|file|group|sequential",
     ),
     _Option("--hf-timeout", seconds, None, "limit for one test, setup and call together (default 600; 0: none)", "SECONDS"),
     _Option("--hf-deadlines", deadlines, {}, "limits of single phases: collect, setup, call, teardown, exit", "PHASE:S,..."),

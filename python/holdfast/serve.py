@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import socket
+import traceback
 from typing import TYPE_CHECKING, Callable
 
 import pytest
@@ -22,12 +23,14 @@ from holdfast.streams import high_descriptor, out_of_the_way
 
 if TYPE_CHECKING:
     from holdfast.worker import RootWorker
+    from holdfast.zygote import WorkerInfo
 
 
 _HUGE = 2 << 20
 _MADV_COLLAPSE = 25
-# What the fork loop returns after a signal.
+# What the fork loop returns after a signal, and when its scope is to be torn down.
 _INTERRUPTED = -2
+_DOWN = -3
 
 
 class Server:
@@ -142,24 +145,16 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
         if frame is None:
             os._exit(0)
         crash.reap_orphans_here()
-        slot = int(frame["slot"])
         files = SlotFiles(channel)
-        worker.info.set_environment(slot)
-        worker.config.workerinput.update(worker.info.workerinput(slot))  # type: ignore[attr-defined]
-        child.enter_slot(worker.config, slot, (frame.get("config") or {}).get("basetemp"))
-        crash.arm(files.stacks, files.slate)
+        take_slot(worker.config, worker.info, files, frame)
         os.close(worker.stacks_fd)
-        os.close(files.slate_fd)
-        streams.attach(worker.config, files.out, files.err, worker.info.terminal_fd if worker.info.interactive else files.stream)
         worker.config.pluginmanager.unregister(worker)
         child.clear_exit_functions()
-        runner = child.TestRunner(session, files.slate)
+        runner = child.TestRunner(session, files.slate, worker.info, worker.scopes)
         worker.config.pluginmanager.register(runner, "holdfast-runner")
         garbage.freeze()
-        serve_slot(channel, lambda fd, parent: runner.run(socket.socket(fileno=fd), parent))
+        serve_slot(channel, runner.run_forked)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     os._exit(3)
 
@@ -172,16 +167,39 @@ class SlotFiles:
         self.slate = Slate(self.slate_fd)
 
 
+def take_slot(config: pytest.Config, info: WorkerInfo, files: SlotFiles, frame: wire.Frame) -> None:
+    """This process, and what it forks, belongs to the slot of `frame` from now on: its name, its directory, its files."""
+    slot = int(frame["slot"])
+    info.set_environment(slot)
+    config.workerinput.update(info.workerinput(slot))  # type: ignore[attr-defined]
+    child.enter_slot(config, slot, (frame.get("config") or {}).get("basetemp"))
+    crash.arm(files.stacks, files.slate)
+    os.close(files.slate_fd)
+    streams.attach(config, files.out, files.err, info.terminal_fd if info.interactive else files.stream)
+
+
 def serve_slot(channel: wire.Channel, run: Callable[[int, int], None]) -> None:
-    """Forks a process for every `fork` frame; `run(fd, parent)` is the process's life. Never returns."""
-    sock = out_of_the_way(channel.sock.detach())
-    loop = load_forkloop()
-    zygote = os.getpid()
-    channel.sock = socket.socket(fileno=sock)
-    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": zygote, "resident": resident_bytes()})
-    channel.sock.detach()
+    """Says hello, then forks a process for every `fork` frame; `run(fd, parent)` is the process's life. Never returns."""
+    channel.sock = socket.socket(fileno=out_of_the_way(channel.sock.detach()))
+    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "resident": resident_bytes()})
     # Anything that is ignored or blocked here would be so in every test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    fork_until_down(channel.sock.detach(), run)
+    os._exit(3)
+
+
+def serve_forks(runner: child.TestRunner) -> None:
+    """Forks until the engine says that the scope is to be torn down, over the socket that the runner has."""
+    assert runner.sock is not None
+    sock = runner.sock.detach()
+    fork_until_down(sock, runner.run_forked)
+    runner.sock = socket.socket(fileno=sock)
+
+
+def fork_until_down(sock: int, run: Callable[[int, int], None]) -> None:
+    """Returns after a `down` frame. Ends the process when the engine has gone."""
+    loop = load_forkloop()
+    zygote = os.getpid()
     result = _INTERRUPTED
     while result == _INTERRUPTED:
         try:
@@ -190,15 +208,19 @@ def serve_slot(channel: wire.Channel, run: Callable[[int, int], None]) -> None:
                 run(result, zygote)
         except KeyboardInterrupt:
             pass  # SIGINT to the whole group is the controller's to interpret.
+        except Exception:
+            traceback.print_exc()
         finally:
             if os.getpid() != zygote:
                 os._exit(3)
+    if result == _DOWN:
+        return
     kill_descendants(zygote)
     os._exit(0)
 
 
 def load_forkloop() -> Callable[[int], int]:
-    """The loop of shim/forkloop.c: returns the test's socket in a new child, _INTERRUPTED after a signal, -1 at the end."""
+    """The loop of shim/forkloop.c: returns the test's socket in a new child, _INTERRUPTED after a signal, _DOWN, or -1 at the end."""
     # PyDLL: the interpreter's lock stays held, as it must be around a fork.
     serve = ctypes.PyDLL(find_forkloop()).forkloop_serve
     handlers = ("PyOS_BeforeFork", "PyOS_AfterFork_Parent", "PyOS_AfterFork_Child")

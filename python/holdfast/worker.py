@@ -15,6 +15,7 @@ from holdfast import compat, crash, forksafe, garbage, options, wire
 from holdfast.compat import randomly
 from holdfast.compat.loaded import is_loaded
 from holdfast.relay import collect_report_data, warning_data
+from holdfast.scopes import Scope
 from holdfast.slate import Slate
 from holdfast.terminal import WorkerTerminal
 from holdfast.zygote import WorkerInfo
@@ -85,6 +86,8 @@ class RootWorker:
         self.exit_status: Optional[int] = None
         # Tests that will be forked, each from a slot's zygote.
         self.forks = 0
+        # What is set up once for many of them.
+        self.scopes: list[Scope] = []
         # Tests that have been collected so far.
         self.found = 0
 
@@ -135,12 +138,15 @@ class RootWorker:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        from holdfast.items import describe_items
+        from holdfast.items import describe_items, place_in_scopes
         from holdfast.serve import serve_root
 
         garbage.end_growth()
         with_chain = bool(self.config.getoption("collectonly"))
         descriptions = describe_items(session.items, with_chain, options.isolation_of(self.config))
+        self.scopes = place_in_scopes(session.items, descriptions)
+        for start in range(0, len(self.scopes), _CHUNK):
+            self.channel.send({"t": "scopes", "scopes": [scope.frame() for scope in self.scopes[start : start + _CHUNK]]})
         self.forks = sum(not entry.get("reuse") for entry in descriptions)
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})

@@ -124,8 +124,7 @@ def test_setup_show_tells_what_was_set_up(suite: Any, isolation: str) -> None:
     run = suite.run("--setup-show", "--hf-slots=1", f"--hf-isolate={isolation}", "-q")
     assert run.code == 0
     shown = [line.partition("] ")[2].strip() for line in run.output.splitlines() if line.startswith("[gw0] ")]
-    times = 2 if isolation == "test" else 1
-    assert shown.count("SETUP    M wide") == shown.count("TEARDOWN M wide") == times
+    assert shown.count("SETUP    M wide") == shown.count("TEARDOWN M wide") == 1
     assert shown.count("SETUP    F narrow (fixtures used: wide)") == shown.count("TEARDOWN F narrow") == 2
     assert "test_it.py::test_a (fixtures used: narrow, wide)" in shown
 

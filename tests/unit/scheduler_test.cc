@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <random>
 #include <set>
 
@@ -191,6 +192,54 @@ TEST(Scheduler, SaysWhyATestCanNeverRun) {
 }
 
 // Whatever the tests ask for: each is given out exactly once, nothing conflicts, and the run ends.
+TEST(Scheduler, WithOneChunkAtATimeTheNextIsOpenedWhenTheOneBeforeIsOver) {
+  Problem problem = one_chunk(4, true);
+  for (int i = 0; i < 2; ++i) problem.tasks.push_back(Task{-1, 1, 0, true});
+  problem.splittable = {true, true};
+  problem.one_chunk = problem.keep_order = true;
+  Scheduler scheduler;
+  scheduler.reset(problem);
+  EXPECT_EQ(scheduler.take(0), Taken(0));
+  EXPECT_EQ(scheduler.take(1), Taken(2)) << "the same chunk, shared";
+  scheduler.finished(0, 0);
+  EXPECT_EQ(scheduler.take(0), Taken(1));
+  scheduler.finished(1, 2);
+  EXPECT_EQ(scheduler.take(1), Taken(3));
+  scheduler.finished(1, 3);
+  EXPECT_EQ(scheduler.take(1), std::nullopt) << "slot 0 still runs one of it";
+  scheduler.finished(0, 1);
+  scheduler.may_open(false);
+  EXPECT_EQ(scheduler.take(1), std::nullopt) << "it is being torn down";
+  scheduler.may_open(true);
+  EXPECT_EQ(scheduler.take(1), Taken(4));
+}
+
+TEST(Scheduler, WhatIsBoundToASlotRunsThereAndNowhereElse) {
+  Problem problem = one_chunk(6, true);
+  for (Task& task : problem.tasks) task.reuse = false;
+  problem.tasks.push_back(Task{-1, 1, 0, false});
+  Scheduler scheduler;
+  scheduler.reset(problem);
+  EXPECT_EQ(scheduler.take(0), Taken(0));
+  EXPECT_EQ(scheduler.take(1), Taken(6));
+  scheduler.finished(1, 6);
+  EXPECT_EQ(scheduler.take(1), Taken(3)) << "the back half";
+  scheduler.put_back(3);
+  scheduler.bind({0, 1, 2, 3, 4, 5}, 77, 0);
+  scheduler.finished(1, 3);
+  EXPECT_EQ(scheduler.take(1), std::nullopt);
+  std::vector<std::size_t> ran;
+  for (std::size_t last = 0; auto task = scheduler.take(0, true);) {
+    scheduler.finished(0, last);
+    ran.push_back(*task);
+    last = *task;
+    EXPECT_TRUE(scheduler.may_reuse(*task));
+    EXPECT_TRUE(scheduler.shares_scope(*task));
+  }
+  std::sort(ran.begin(), ran.end());
+  EXPECT_EQ(ran, (std::vector<std::size_t>{1, 2, 3, 4, 5}));
+}
+
 TEST(Scheduler, RandomProblemsAreSolvedWithoutConflicts) {
   for (unsigned seed = 0; seed < 300; ++seed) {
     std::mt19937 random(seed);

@@ -45,6 +45,28 @@ TEST(Wishes, GroupsStayTogetherOverFiles) {
   EXPECT_EQ(chunks(wishes.problem(Dealing{"dynamic", false, 2, {}})), (std::vector<std::uint32_t>{0, 1, 2}));
 }
 
+TEST(Wishes, WhatIsSetUpTogetherIsDealtTogetherAndShared) {
+  Wishes wishes;
+  for (int outermost : {4, -1, 4, 7}) wishes.add("a.py::1", json::object(), nullptr, 0, outermost);
+  plan::Problem problem = wishes.problem({});
+  EXPECT_EQ(chunks(problem), (std::vector<std::uint32_t>{0, 1, 0, 2}));
+  EXPECT_TRUE(problem.splittable[0]);
+  EXPECT_FALSE(problem.splittable[1]);
+}
+
+TEST(Wishes, OneBlockAtATimeIsAClassOrTheFunctionsOfAModule) {
+  Wishes wishes;
+  for (const char* id : {"a.py::x", "a.py::C::x[a::b]", "a.py::y[c::d]", "a.py::C::y", "a.py::C::D::y"}) {
+    wishes.add(id, json{{"reuse", true}});
+  }
+  plan::Problem problem = wishes.problem(Dealing{"isoscope", false, 2, {}});
+  EXPECT_EQ(chunks(problem), (std::vector<std::uint32_t>{0, 1, 0, 1, 2}));
+  EXPECT_TRUE(problem.one_chunk);
+  EXPECT_TRUE(problem.keep_order);
+  EXPECT_TRUE(problem.splittable[1]);
+  EXPECT_EQ(chunks(wishes.problem(Dealing{"scope", false, 2, {}})), (std::vector<std::uint32_t>{0, 1, 0, 1, 2}));
+}
+
 TEST(Wishes, EqualDemandsAreOne) {
   Wishes wishes;
   json port = {{"demand", {{"tokens", {{"port", true}}}}}};

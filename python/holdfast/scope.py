@@ -1,0 +1,288 @@
+"""The process of a scope: sets its fixtures up, serves forks of itself as a slot's zygote does, and tears down when it is told to.
+
+    zygote of the slot, or of the scope above --fork--> this process --fork--> tests; scopes below; replicas
+
+A replica is a fork of it that belongs to another slot, with that slot's files; it tears nothing down. What stands on pytest's
+SetupState stack when a test is forked was set up above it, and stays when the test's own fixtures are torn down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
+
+import pytest
+
+from holdfast import crash, forksafe, garbage, streams, wire
+from holdfast.procs import resident_bytes
+from holdfast.relay import full_report
+from holdfast.reuse import Worker
+from holdfast.scopes import Scope, shown
+from holdfast.serve import SlotFiles, serve_forks, take_slot
+from holdfast.slate import IDLE, SETUP, TEARDOWN
+
+if TYPE_CHECKING:
+    from holdfast.child import TestRunner
+
+# Fixtures that are another value in each slot: never taken from the process of a scope.
+_SLOTS_OWN = ("worker_id",)
+
+
+class Above:
+    """What a process has inherited from the scopes above it."""
+
+    def __init__(self, session: pytest.Session) -> None:
+        self.state: Any = session._setupstate
+        self.collector: Any = None
+        self._teardown_exact: Callable[[Any], None] = self.state.teardown_exact
+        # Fixtures of higher levels that were set up in this very process.
+        self._here: list[tuple[Any, Any]] = []
+        # Fixtures that are another value in each slot.
+        self._slots_own: list[Any] = []
+
+    def keep(self, collector: Any) -> None:
+        """From now on a teardown of everything stops below `collector` and what is above it."""
+        self.collector = collector
+        self._here.clear()
+        self.state.teardown_exact = self.teardown_exact
+
+    def teardown_exact(self, nextitem: Any) -> None:
+        """In the place of SetupState's."""
+        if nextitem is not None or self.collector is None:
+            self._teardown_exact(nextitem)
+            return
+        problems: list[BaseException] = []
+        try:
+            self._teardown_exact(self.collector)
+        except Exception as problem:
+            problems.append(problem)
+        problems += self.finish_here()
+        if problems:
+            raise problems[0]
+
+    def finish_here(self) -> list[BaseException]:
+        """Tears down the fixtures of higher levels that were first asked for in this process: nobody else knows them."""
+        problems: list[BaseException] = []
+        while self._here:
+            definition, request = self._here.pop()
+            try:
+                definition.finish(request)
+            except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
+                problems.append(problem)
+        return problems
+
+    @contextlib.contextmanager
+    def pretended(self, item: pytest.Item) -> Iterator[None]:
+        """As if the test were being set up: pytest complains of a test that asks for a fixture at any other time."""
+        self.state.stack[item] = ([], None)
+        try:
+            yield
+        finally:
+            del self.state.stack[item]
+
+    def forget_slot(self) -> None:
+        """This process belongs to another slot than the one that has set up the scopes above it."""
+        for definition in self._slots_own:
+            definition.cached_result = None
+            definition._finalizers.clear()
+
+    def teardown_down_to(self, collector: Any) -> None:
+        """All that is above `collector`; everything for None."""
+        self._teardown_exact(collector)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, None, None]:
+        if fixturedef.scope != "function":
+            self._here.append((fixturedef, request))
+        if fixturedef.argname in _SLOTS_OWN:
+            self._slots_own.append(fixturedef)
+        yield
+
+
+class ScopeProcess:
+    """A process in which a scope was set up."""
+
+    def __init__(self, runner: TestRunner, scope: Scope) -> None:
+        self.runner = runner
+        self.session = runner.session
+        self.config = runner.session.config
+        self.scope = scope
+        self.above = runner.above or _begin_above(runner)
+        self._stack_before = len(self.above.state.stack)
+
+    def run(self, order: wire.Frame) -> NoReturn:
+        """Sets up, and then what the engine says. Ends the process."""
+        runner = self.runner
+        runner.slate.enter(SETUP)
+        crash.reap_orphans_here()
+        began = time.perf_counter()
+        first = runner.item_of(order)
+        with _recorded(first, "setup"):
+            call = pytest.CallInfo.from_call(self._set_up, when="setup", reraise=None)
+        if call.excinfo is not None:
+            self._give_up(first, call)
+        fixture, reason = call.result
+        streams.flush_all()
+        ready = {"t": "ready", "duration": time.perf_counter() - began, "fixture": fixture, "reason": reason}
+        if reason:
+            runner.send(ready)
+            self._go_on_as_worker()
+        self._serve(ready)
+        self._end(self._receive())
+
+    # ---- setup
+
+    def _set_up(self) -> tuple[str, str]:
+        """Returns the fixture after which this process can no longer be forked, and why; two empty texts if there is none."""
+        before = forksafe.descriptors()
+        try:
+            self.above.state.setup(self.scope.collector)
+        except (Exception, pytest.fail.Exception, pytest.skip.Exception):
+            return "", ""  # It is kept on the stack, and raised again in each test.
+        for name, item in self.scope.fixtures:
+            try:
+                with self.above.pretended(item):
+                    item._request.getfixturevalue(name)  # type: ignore[attr-defined]
+            except (Exception, pytest.fail.Exception, pytest.skip.Exception, SystemExit):
+                # pytest keeps it with the fixture, and raises it again in each test that asks for it.
+                return "", ""
+            reason = forksafe.reason_since(before)
+            if reason:
+                return shown(name), reason
+        return "", ""
+
+    def _give_up(self, first: pytest.Item, call: pytest.CallInfo[Any]) -> NoReturn:
+        """It was interrupted: a deadline has passed, or the run ends. What was set up is torn down, within the engine's grace."""
+        report = self.config.hook.pytest_runtest_makereport(item=first, call=call)
+        self.runner.send({"t": "report", "report": full_report(self.config, report)})
+        self.runner.slate.enter(TEARDOWN)
+        with contextlib.suppress(BaseException):
+            self._tear_down()
+        os._exit(3)
+
+    # ---- the time between
+
+    def _serve(self, ready: wire.Frame) -> None:
+        """Forks, until the engine says that nobody needs the scope any more."""
+        self.above.keep(self.scope.collector)
+        garbage.freeze()
+        self.runner.send({**ready, "resident": resident_bytes()})
+        serve_forks(self.runner)
+
+    def _receive(self) -> wire.Frame:
+        sock = self.runner.sock
+        assert sock is not None
+        frame = wire.receive_one(sock)
+        if frame is None:
+            os._exit(0)
+        return frame
+
+    def _go_on_as_worker(self) -> NoReturn:
+        """The scope's tests run here, one after the other."""
+        runner = self.runner
+        runner.slate.enter(IDLE)
+        Worker(runner).run(self._receive())
+
+    # ---- teardown
+
+    def _tear_down(self) -> None:
+        problems: list[BaseException] = []
+        state = self.above.state
+        if len(state.stack) == self._stack_before:
+            # It added nothing to the collectors of the scope above it: only these fixtures are its own.
+            problems = self._finish_fixtures()
+        else:
+            parent = self.scope.parent.collector if self.scope.parent is not None else None
+            try:
+                self.above.teardown_down_to(parent)
+            except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
+                problems.append(problem)
+        if problems:
+            raise problems[0]
+
+    def _finish_fixtures(self) -> list[BaseException]:
+        problems: list[BaseException] = []
+        for name, item in reversed(self.scope.fixtures):
+            request: Any = item._request  # type: ignore[attr-defined]
+            try:
+                request._get_active_fixturedef(name).finish(request)
+            except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
+                problems.append(problem)
+        return problems
+
+    def _end(self, frame: wire.Frame) -> NoReturn:
+        """`frame` names the test that ended last: what goes wrong now is reported with it, as in pytest."""
+        runner = self.runner
+        runner.slate.enter(TEARDOWN)
+        began = time.perf_counter()
+        last = runner.item_of(frame)
+        reports = []
+        with _recorded(last, "teardown"):
+            call = pytest.CallInfo.from_call(self._tear_down, when="teardown", reraise=None)
+        if call.excinfo is not None:
+            report = self.config.hook.pytest_runtest_makereport(item=last, call=call)
+            reports.append(full_report(self.config, report))
+        duration = time.perf_counter() - began
+        runner.prepare_exit()
+        verdict = "error" if reports else "passed"
+        runner.send({"t": "done", "verdict": verdict, "reports": reports, "duration": duration})
+        os._exit(0)
+
+
+def _begin_above(runner: TestRunner) -> Above:
+    above = runner.above = Above(runner.session)
+    runner.config.pluginmanager.register(above, "holdfast-scopes")
+    return above
+
+
+@contextlib.contextmanager
+def _recorded(item: pytest.Item, when: str) -> Iterator[None]:
+    """What is printed and logged becomes a section of the test's next report, as pytest's hooks around the phases of a test do it."""
+    with contextlib.ExitStack() as stack:
+        logging_plugin: Any = item.config.pluginmanager.getplugin("logging-plugin")
+        logged = getattr(logging_plugin, "_runtest_for", None)
+        if logged is not None:
+            _prepare_log(item)
+            phase = logged(item, when)
+            # A plain generator before pytest 9.
+            stack.enter_context(phase if hasattr(phase, "__enter__") else contextlib.contextmanager(lambda: phase)())
+        capture: Any = item.config.pluginmanager.getplugin("capturemanager")
+        if capture is not None:
+            stack.enter_context(capture.item_capture(when, item))
+        yield
+
+
+def _prepare_log(item: pytest.Item) -> None:
+    """What pytest's logging plugin does in its pytest_runtest_setup, before the phase."""
+    from _pytest import logging as plugin
+
+    key: Any = getattr(plugin, "caplog_records_key", None)
+    if key is not None and key not in item.stash:
+        item.stash[key] = {}
+
+
+def become_replica(runner: TestRunner) -> NoReturn:
+    """This fork of a scope's process belongs to another slot from now on: its files, its name, its tests."""
+    # It outlives the process that it was forked from: tests of its slot run in it.
+    crash.live_on()
+    crash.reap_orphans_here()
+    assert runner.sock is not None
+    runner.send({"t": "replica"})
+    channel = wire.Channel(runner.sock)
+    frame = channel.receive()
+    if frame is None:
+        os._exit(0)
+    files = SlotFiles(channel)
+    take_slot(runner.config, runner.info, files, frame)
+    runner.slate = files.slate
+    if runner.above is not None:
+        runner.above.forget_slot()
+    garbage.freeze()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    runner.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "resident": resident_bytes()})
+    serve_forks(runner)
+    os._exit(0)
