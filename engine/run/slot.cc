@@ -553,7 +553,8 @@ void Slot::poll_stacks(std::size_t last_size, os::Time give_up) {
 void Slot::kill_tree() {
   // With a group the zygote goes too, and comes back in milliseconds; without, everything below it but the next test. What was
   // set up in a scope would not come back.
-  if (!scopes_.empty() || !cgroup_.kill_all()) {
+  group_killed_ = scopes_.empty() && cgroup_.kill_all();
+  if (!group_killed_) {
     os::send_signal(current_->pidfd, SIGKILL);
     kill_below();
   }
@@ -669,6 +670,8 @@ Attempt Slot::take_attempt() {
 void Slot::finish() {
   loop_.cancel(timer_);
   std::unique_ptr<Process> ended = std::move(current_);
+  // The zygote was killed too, and may have told of the test's end before it died: nothing more is begun there.
+  if (std::exchange(group_killed_, false)) drop_everything();
   std::deque<Order> promised = std::exchange(announced_, {});
   if (attempt_.reused) attempt_.before = std::move(ended->ran);
   Attempt attempt = take_attempt();

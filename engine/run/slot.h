@@ -235,6 +235,7 @@ class Slot {
   bool exited_ = false;
   os::MemoryGroup memory_group_;  ///< Of the running test, if it has declared its memory.
   std::optional<wire::Json> go_;  ///< Its order, held back until its process is in that group.
+  bool group_killed_ = false;     ///< By kill_tree(), with all zygotes of the slot.
   bool asked_ = false;            ///< on_ask has been called for this attempt.
   bool stopping_ = false;
   Ladder ladder_ = Ladder::None;

@@ -250,6 +250,9 @@ class Controller:
         if kind == "progress":
             self.progress.remaining = float(frame["remaining"])
             return
+        if kind == "scope":
+            self.summary.add_scope(frame)
+            return
         self.progress.clear()
         if kind == "result":
             self._show_result(frame)
@@ -429,6 +432,7 @@ class Controller:
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self.summary.write(terminalreporter)
+        self.summary.write_scopes(terminalreporter)
         if github.is_here():
             github.write(terminalreporter, self.summary.failures, self.summary.notes(), self.summary.verdicts)
         fkit.write_summary(self.config, terminalreporter, self.summary.crashed)

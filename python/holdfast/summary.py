@@ -12,6 +12,9 @@ from holdfast.wire import Frame
 # Lines about one test, and tests of one note; the rest is counted.
 _LINES = 5
 _TESTS = 50
+# Shared fixtures whose setup and teardown together took so many seconds are listed, and so many of them; all with -v.
+_SLOW_SCOPE = 1.0
+_SCOPES = 20
 
 
 class Summary:
@@ -20,6 +23,24 @@ class Summary:
         self.crashed: list[str] = []
         self.failures: list[Finding] = []
         self._noted: dict[str, list[tuple[str, list[str]]]] = {}
+        # Seconds of setup and of teardown, tests, id.
+        self._scopes: list[tuple[float, float, int, str]] = []
+
+    def add_scope(self, frame: Frame) -> None:
+        self._scopes.append((float(frame["setup"]), float(frame["teardown"]), int(frame["tests"]), str(frame["id"])))
+
+    def write_scopes(self, reporter: Any) -> None:
+        """What was set up once for several tests, and how long that took."""
+        verbose = reporter.verbosity > 0
+        shown = [scope for scope in self._scopes if verbose or scope[0] + scope[1] >= _SLOW_SCOPE]
+        if not shown:
+            return
+        reporter.section("shared fixtures")
+        shown.sort(key=lambda scope: -(scope[0] + scope[1]))
+        for setup, teardown, tests, scope_id in shown[: None if verbose else _SCOPES]:
+            reporter.write_line(f"{setup:.2f}s setup, {teardown:.2f}s teardown, {tests} test(s): {scope_id}")
+        if len(shown) > _SCOPES and not verbose:
+            reporter.write_line(f"and {len(shown) - _SCOPES} more (-v shows all)")
 
     def add_reports(self, result: Frame, reports: Sequence[Any]) -> None:
         """For GitHub's annotations: where it failed, and what it said."""

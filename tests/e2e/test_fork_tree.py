@@ -558,8 +558,10 @@ def test_it(slow, i): pass
 """
     ).run("--hf-slots=2", "--durations=0", "--durations-min=0.2", "-vv")
     lines = [line.split()[:2] for line in run.output.splitlines() if " setup " in line or " teardown " in line]
-    assert [what for _, what in lines] == ["setup", "teardown"], run.output
+    assert [what for _, what in lines if what in ("setup", "teardown")] == ["setup", "teardown"], run.output
     assert float(lines[0][0].rstrip("s")) >= 0.5
+    listed = next(line for line in run.output.splitlines() if line.endswith("4 test(s): test_it.py (module: slow)"))
+    assert 0.5 <= float(listed.split("s ")[0]) < 60
 
 
 def test_what_a_fixture_says_is_shown_with_the_first_failure(tree: Any) -> None:
