@@ -399,6 +399,9 @@ SlotHost Dispatcher::slot_host() {
   host.is_zygote = [this](pid_t pid) {
     return std::any_of(slots_.begin(), slots_.end(), [pid](const auto& s) { return s->owns(pid); });
   };
+  host.on_node = [this](int slot, std::size_t test, const std::string& kind, const std::string& node) {
+    on_node(slot, test, kind, node);
+  };
   host.on_worker_ended = [this](const WorkerEnd& end) { on_worker_ended(end); };
   host.on_output = [this](int slot, const std::string& text) {
     tell({{"t", "output"}, {"slot", slot}, {"text", text}});
@@ -457,10 +460,10 @@ void Dispatcher::give_work(int slot) {
   if (staged_.count(slot) != 0) return;  // It goes on when its scope is ready.
   workers_gone(slot);
   if (!idle->idle()) return;
-  if (tear_down_in(*idle)) return;
+  if (tear_down_in(*idle) || close_node_in(*idle)) return;
   if (!stopping_ && unseen_ > 0) return;
   if (!stopping_ && !queue_.empty() && must_wait_for_memory()) return;
-  queue_.may_open(!tree_.any_leaving());
+  queue_.may_open(!tree_.any_leaving() && !any_node_unused());
   std::optional<std::size_t> test;
   auto reserved = reserved_.find(slot);
   if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_fresh(slot);
@@ -492,7 +495,8 @@ void Dispatcher::give_work(int slot) {
 void Dispatcher::wake_idle() {
   for (std::size_t i = 0; i < slots_.size(); ++i) {
     int slot = slots_[i]->id();
-    bool has_reason = !queue_.empty() || slots_[i]->has_worker() || reserved_.count(slot) != 0 || tree_.any_live();
+    bool has_reason =
+        !queue_.empty() || slots_[i]->has_worker() || reserved_.count(slot) != 0 || tree_.any_live() || any_node_open();
     if (slots_[i]->idle() && has_reason) give_work(slot);
   }
 }
@@ -529,7 +533,7 @@ void Dispatcher::on_ask(int slot) {
   Slot* asking = find(slot);
   if (asking == nullptr) return;
   std::optional<std::size_t> test;
-  queue_.may_open(!tree_.any_leaving());
+  queue_.may_open(!tree_.any_leaving() && !any_node_unused());
   if (!stopping_ && !must_wait_for_memory()) test = queue_.take(slot, true);
   std::vector<Order> next;
   if (test) {
@@ -579,7 +583,7 @@ void Dispatcher::on_worker_ended(const WorkerEnd& end) {
 
 void Dispatcher::on_finished(Attempt attempt) {
   if (attempt.tearing_down) {
-    on_torn_down(attempt);
+    attempt.node.empty() ? on_torn_down(attempt) : on_node_closed(attempt);
     return;
   }
   queue_.finished(attempt.slot, attempt.test);
@@ -771,7 +775,7 @@ bool Dispatcher::is_unfinished() const {
   // Somebody has to end these, who can: not what was shut down.
   bool open = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut(); });
   bool kept = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut() && s->has_worker(); });
-  if (busy || kept || (open && (tree_.any_live() || !held_.empty()))) return true;
+  if (busy || kept || (open && (tree_.any_live() || !held_.empty() || any_node_open()))) return true;
   return !stopping_ && (!queue_.empty() || !reserved_.empty() || !staged_.empty());
 }
 

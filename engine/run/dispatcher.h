@@ -10,6 +10,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -68,6 +69,13 @@ class Dispatcher {
     std::vector<Earlier> earlier;
   };
 
+  /// What processes coordinate (iso_scheduling): a class, module or session.
+  struct Node {
+    std::vector<std::size_t> tests;  ///< Below it.
+    std::set<std::size_t> released;  ///< Their processes have left it.
+    bool open = false;               ///< It was set up, and not yet torn down.
+    bool closing = false;            ///< By a process of its own.
+  };
   /// A test's last attempt, before it is in the ledger.
   struct Verdict {
     std::size_t test = 0;
@@ -124,6 +132,15 @@ class Dispatcher {
   void put_staged_back();
   void conclude_held();
   void workers_gone(int slot);
+
+  // dispatcher_nodes.cc
+  void on_node(int slot, std::size_t test, const std::string& kind, const std::string& node);
+  [[nodiscard]] bool is_used(const std::string& node) const;
+  [[nodiscard]] bool any_node_open() const;
+  [[nodiscard]] bool any_node_unused() const;
+  bool close_node_in(Slot& slot);
+  void on_node_closed(const Attempt& attempt);
+
   void log_scope(const char* what, int scope, int slot, std::optional<double> seconds = {});
 
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
@@ -167,6 +184,7 @@ class Dispatcher {
   std::map<int, Order> staged_;         ///< By slot: what waits there for its scopes.
   std::map<int, Verdict> held_;         ///< By scope: of the test that ended last, until the scope is torn down.
   std::map<int, std::size_t> last_in_;  ///< By scope: that test, or the latest one.
+  std::map<std::string, Node> nodes_;   ///< By id.
   double stop_grace_ = 0;               ///< Seconds.
   std::vector<std::string> ids_;
   std::vector<std::string> found_again_;

@@ -343,6 +343,8 @@ void Slot::on_test_frame(wire::Json frame) {
     if (attempt_.reused) on_done_in_worker();
   } else if (type != frame.end() && *type == "ready" && attempt_.scope >= 0 && !attempt_.tearing_down) {
     on_set_up(frame);
+  } else if (type != frame.end() && (*type == "left" || *type == "opened" || *type == "closed")) {
+    host_.on_node(id_, attempt_.test, *type, frame.value("node", ""));
   } else if (attempt_.tearing_down && type != frame.end() && (*type == "forked" || *type == "exited")) {
     // What it had been asked before it was told to tear down.
     if (*type == "forked") leaving_.push_back(frame.value("pid", 0));

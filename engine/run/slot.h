@@ -46,7 +46,8 @@ struct Order {
 struct Attempt {
   std::size_t test = 0;
   int scope = Zygote::kSlotsOwn;  ///< It was to set this scope up, for the test,
-  bool tearing_down = false;      ///< or has torn it down, after the test.
+  bool tearing_down = false;      ///< or has torn it down, after the test,
+  std::string node;               ///< or, not a scope, this node, for processes that have died.
   int slot = 0;
   bool reused = false;              ///< It ran in a worker,
   std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
@@ -93,6 +94,9 @@ struct SlotHost {
   /// The worker has gone on by itself with a test that answer() had named.
   std::function<void(std::size_t test, int slot)> on_went_on;
   std::function<void(WorkerEnd end)> on_worker_ended;
+  /// What a test's process says of a node that it coordinates with others (protocol/README.md): `left`, to be answered by
+  /// reply(), at once, `opened` or `closed`.
+  std::function<void(int slot, std::size_t test, const std::string& kind, const std::string& node)> on_node;
   std::function<void(int slot, const std::string& text)> on_output;
   std::function<void(int slot, const std::string& reason)> on_broken;
   /// Kills what was orphaned to the engine itself when the zygote of a slot died.
@@ -117,6 +121,11 @@ class Slot {
   void replicate(int scope, Slot& owner);
   /// Tears down a scope that this slot has set up. `last`: the test that it is told with. Only when idle. Ends in on_finished.
   void tear_down(int scope, const Order& last);
+  /// Tears down what processes that have died have set up for a node (iso_scheduling). Only when idle. Ends in on_finished.
+  void close(const std::string& node, const Order& order);
+  void reply(const wire::Json& frame) {
+    if (current_ != nullptr) current_->channel->send(frame);
+  }
   /// Lets a replica go, which ends by itself. Only when nothing runs in a fork of it.
   void drop(int scope);
   [[nodiscard]] bool is_copying() const { return coming_ != nullptr; }

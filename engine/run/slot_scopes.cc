@@ -124,6 +124,19 @@ void Slot::tear_down(int scope, const Order& last) {
   check_deadline();
 }
 
+void Slot::close(const std::string& node, const Order& order) {
+  if (!take_process(*own_, order)) return;
+  from_ = own_.get();
+  files_.clear();
+  announced_.clear();
+  start_attempt(order);
+  attempt_.tearing_down = true;
+  attempt_.node = node;
+  go_ = wire::Json{{"t", "close"}, {"node", node}, {"test", order.test}, {"id", order.id}};
+  send_go();
+  check_deadline();
+}
+
 void Slot::drop(int scope) {
   auto found = scopes_.find(scope);
   if (found == scopes_.end()) return;

@@ -52,6 +52,8 @@ class TestRunner:
         self.scopes = scopes
         # What the scopes around the test have set up, if there are any.
         self.above: Optional[Above] = None
+        # In the process of a scope, and in one that only tears down: no other process sets up the same thing.
+        self.sets_up_alone = False
         self.config = session.config
         self.slate = slate
         self.sock: Optional[socket.socket] = None
@@ -83,10 +85,12 @@ class TestRunner:
         self.run_item(self.item_of(order), str(order["id"]))
 
     def _become(self, order: wire.Frame) -> NoReturn:
-        from holdfast.scope import ScopeProcess, become_replica
+        from holdfast.scope import ScopeProcess, become_replica, close_node
 
         if order["t"] == "replica":
             become_replica(self)
+        if order["t"] == "close":
+            close_node(self, order)
         ScopeProcess(self, self.scopes[int(order["scope"])]).run(order)
 
     def item_of(self, order: wire.Frame) -> pytest.Item:

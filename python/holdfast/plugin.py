@@ -81,6 +81,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Controller(config, engine), "holdfast-controller")
 
 
+from holdfast.compat.isoscope import iso_scheduling  # noqa: E402, F401  (a fixture of this plugin)
+
+
 @pytest.fixture(scope="session")
 def worker_id(request: pytest.FixtureRequest) -> str:
     """`gw0`, `gw1`, ... for the slot that runs the test, or `master` without workers (as pytest-xdist's)."""

@@ -118,6 +118,7 @@ class ScopeProcess:
         """Sets up, and then what the engine says. Ends the process."""
         runner = self.runner
         runner.slate.enter(SETUP)
+        runner.sets_up_alone = True
         crash.reap_orphans_here()
         began = time.perf_counter()
         first = runner.item_of(order)
@@ -169,6 +170,7 @@ class ScopeProcess:
     def _serve(self, ready: wire.Frame) -> None:
         """Forks, until the engine says that nobody needs the scope any more."""
         self.above.keep(self.scope.collector)
+        self.runner.sets_up_alone = False
         garbage.freeze()
         self.runner.send({**ready, "resident": resident_bytes()})
         serve_forks(self.runner)
@@ -185,6 +187,7 @@ class ScopeProcess:
         """The scope's tests run here, one after the other."""
         runner = self.runner
         runner.slate.enter(IDLE)
+        runner.sets_up_alone = False
         Worker(runner).run(self._receive())
 
     # ---- teardown
@@ -217,20 +220,53 @@ class ScopeProcess:
     def _end(self, frame: wire.Frame) -> NoReturn:
         """`frame` names the test that ended last: what goes wrong now is reported with it, as in pytest."""
         runner = self.runner
-        runner.slate.enter(TEARDOWN)
-        began = time.perf_counter()
-        last = runner.item_of(frame)
-        reports = []
-        with _recorded(last, "teardown"):
-            call = pytest.CallInfo.from_call(self._tear_down, when="teardown", reraise=None)
-        if call.excinfo is not None:
-            report = self.config.hook.pytest_runtest_makereport(item=last, call=call)
-            reports.append(full_report(self.config, report))
-        duration = time.perf_counter() - began
-        runner.prepare_exit()
-        verdict = "error" if reports else "passed"
-        runner.send({"t": "done", "verdict": verdict, "reports": reports, "duration": duration})
-        os._exit(0)
+        runner.sets_up_alone = True
+        _end_with(runner, runner.item_of(frame), self._tear_down)
+
+
+def _end_with(runner: TestRunner, last: pytest.Item, tear_down: Callable[[], None]) -> NoReturn:
+    runner.slate.enter(TEARDOWN)
+    began = time.perf_counter()
+    reports = []
+    with _recorded(last, "teardown"):
+        call = pytest.CallInfo.from_call(tear_down, when="teardown", reraise=None)
+    if call.excinfo is not None:
+        report = runner.config.hook.pytest_runtest_makereport(item=last, call=call)
+        reports.append(full_report(runner.config, report))
+    duration = time.perf_counter() - began
+    runner.prepare_exit()
+    verdict = "error" if reports else "passed"
+    runner.send({"t": "done", "verdict": verdict, "reports": reports, "duration": duration})
+    os._exit(0)
+
+
+def close_node(runner: TestRunner, order: wire.Frame) -> NoReturn:
+    """What iso_scheduling has set up for a node is torn down, since every process that could have done so has died: the fixtures of
+    the node that use it begin, find everything set up, and end."""
+    runner.sets_up_alone = True
+    crash.reap_orphans_here()
+    item = runner.item_of(order)
+    node = str(order["node"])
+    above = Above(runner.session)
+    info: Any = item._fixtureinfo  # type: ignore[attr-defined]
+
+    def uses(name: str) -> bool:
+        definitions = info.name2fixturedefs.get(name) or ()
+        return name == "iso_scheduling" or any(uses(needed) for definition in definitions[-1:] for needed in definition.argnames)
+
+    def begin_and_end() -> None:
+        collector = next((c for c in item.listchain() if str(c.nodeid) == node), item.session)
+        above.state.setup(collector)
+        try:
+            for name in info.names_closure:
+                definitions = info.name2fixturedefs.get(name)
+                if definitions and definitions[-1].scope != "function" and uses(name):
+                    with above.pretended(item):
+                        item._request.getfixturevalue(name)  # type: ignore[attr-defined]
+        finally:
+            above.teardown_down_to(None)
+
+    _end_with(runner, item, begin_and_end)
 
 
 def _begin_above(runner: TestRunner) -> Above:
