@@ -1,6 +1,6 @@
 """Measures Holdfast beside its peers and floors, in one run, as ratios. Prints Markdown for bench/README.md.
 
-    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline] [worker] [crashes] [many]
+    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline] [worker] [crashes] [many] [scopes]
 
 Makes an environment of its own below build/bench/. pytest 8.4.2: pytest-forked and pytest-isolate do not work on 9.2.
 """
@@ -246,9 +246,69 @@ def many() -> None:
     print(f"\nCPU {ratio:.2f} of xdist's; first test {statistics.median(latency) * 1000:.0f} ms after the end of the collection")
 
 
+SLOW_FIXTURE = """
+import time, pytest
+@pytest.fixture(scope="module")
+def slow(): time.sleep(2); yield
+@pytest.mark.parametrize("i", range(200))
+def test_it(slow, i): time.sleep(0.02)
+"""
+
+
+def scopes() -> None:
+    """Shared fixtures: one slow one, the overhead of a test below a scope, the cost of thousands of small scopes."""
+    (PLACE / "test_slow.py").write_text(SLOW_FIXTURE)
+    (PLACE / "test_nothing.py").write_text("def test_it(): pass\n")
+    xdist = [*OTHERS_OFF, "-p", "no:parallex", "-n2"]
+    rows = {
+        "holdfast": [*HOLDFAST, "--hf-slots=2"],
+        "pytest-xdist --dist=load": [*xdist, "--dist=load"],
+        "pytest-xdist --dist=loadscope": [*xdist, "--dist=loadscope"],
+    }
+    print("\n### A module fixture of 2 s, 200 tests of 20 ms, 2 slots: at best 4.00 s\n")
+    print("| | s (median of 3) | less its run of one empty test | of the best |\n|---|---|---|---|")
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in rows}
+    for _ in range(3):
+        for name, args in rows.items():
+            found[name].append((run(*args, "test_slow.py")[0], run(*args, "test_nothing.py")[0]))
+    for name, pairs in found.items():
+        wall, net = statistics.median(w for w, _ in pairs), statistics.median(w - e for w, e in pairs)
+        print(f"| {name} | {wall:.2f} | {net:.2f} | {net / 4:.3f} |")
+    forked = [*ALONE[2:], "--forked", "test_slow.py::test_it[7]", "test_slow.py::test_it[8]"]
+    print(f"\npytest-forked, 2 of the 200 tests: {run(*forked)[0]:.2f} s (it sets the fixture up for each)")
+    _scope_overhead()
+    _many_scopes()
+
+
+def _scope_overhead() -> None:
+    imports = "import numpy, pandas, pytest\n"
+    tests = "@pytest.mark.parametrize('i', range(1000))\n"
+    (PLACE / "test_root.py").write_text(imports + tests + "def test_it(i): pass\n")
+    fixture = "@pytest.fixture(scope='module')\ndef made(): yield 1\n"
+    (PLACE / "test_scope.py").write_text(imports + fixture + tests + "def test_it(i, made): pass\n")
+    rows = [("no scope", [*HOLDFAST, "--hf-slots=2", "test_root.py"]), ("in a scope", [*HOLDFAST, "--hf-slots=2", "test_scope.py"])]
+    table("1,000 trivial tests, forked from the slot's zygote or from a scope's", rows, 5, 1000, "no scope")
+
+
+def _many_scopes() -> None:
+    """3,000 classes of 10 tests, with and without a setup_class."""
+    for name, body in (("without", ""), ("with", "    def setup_class(cls): pass\n    def teardown_class(cls): pass\n")):
+        tests = "".join(f"    def test_{i}(self): pass\n" for i in range(10))
+        (PLACE / f"test_{name}.py").write_text("".join(f"class Test{i}:\n{body}{tests}" for i in range(3000)))
+    walls: dict[str, list[float]] = {"without": [], "with": []}
+    for name, found in walls.items():
+        found.append(run(*HOLDFAST, "--hf-slots=2", f"test_{name}.py")[0])
+    without, having = walls["without"][0], walls["with"][0]
+    fork = without / 30_000 * 2  # Seconds of one slot.
+    cost = (having - without) / 3000 * 2
+    print(
+        f"\n### 3,000 scopes of 10 trivial tests\n\nwithout {without:.1f} s, with {having:.1f} s: a scope costs {cost / fork:.2f} forks"
+    )
+
+
 def main() -> None:
     setup()
-    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline, worker, crashes, many)}
+    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline, worker, crashes, many, scopes)}
     for name in sys.argv[1:] or list(parts):
         parts[name]()
 

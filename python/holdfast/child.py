@@ -49,6 +49,7 @@ class TestRunner:
     def __init__(self, session: pytest.Session, slate: Slate, info: WorkerInfo, scopes: Sequence[Scope] = ()) -> None:
         self.session = session
         self.info = info
+        self.slot = int(session.config.workerinput["workerid"][2:])  # type: ignore[attr-defined]
         self.scopes = scopes
         # What the scopes around the test have set up, if there are any.
         self.above: Optional[Above] = None

@@ -315,6 +315,7 @@ def become_replica(runner: TestRunner) -> NoReturn:
     files = SlotFiles(channel)
     take_slot(runner.config, runner.info, files, frame)
     runner.slate = files.slate
+    runner.slot = int(frame["slot"])
     if runner.above is not None:
         runner.above.forget_slot()
     garbage.freeze()

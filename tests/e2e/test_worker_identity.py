@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 
@@ -67,3 +68,20 @@ def test_it(i): pass
     )
     suite.run("--hf-slots=4")
     assert (tmp_path / "imported").read_text() == "x"
+
+
+def test_tests_may_use_all_cpus(suite: Any) -> None:
+    suite.write(
+        test_it=f"""
+import os, pytest
+USABLE = {sorted(os.sched_getaffinity(0))}
+@pytest.fixture(scope="module")
+def shared(): return sorted(os.sched_getaffinity(0))
+@pytest.mark.parametrize("i", range(8))
+def test_it(i): assert sorted(os.sched_getaffinity(0)) == USABLE
+@pytest.mark.parametrize("i", range(8))
+def test_shared(i, shared): assert shared == USABLE == sorted(os.sched_getaffinity(0))
+"""
+    )
+    for slots in (1, len(os.sched_getaffinity(0))):
+        assert set(suite.run(f"--hf-slots={slots}").verdicts.values()) == {"passed"}

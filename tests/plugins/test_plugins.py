@@ -161,6 +161,41 @@ def test_anyio(project: Any, isolation: str) -> None:
     assert plain.code == 1 and (ours.code, ours.outcomes) == (plain.code, plain.outcomes), ours.output
 
 
+def test_async_fixtures_of_a_module(project: Any, isolation: str) -> None:
+    """Made once for all tests; their event loop does not survive a fork, so the tests share the process that has it."""
+    project.write(
+        test_asyncio="""
+import os, pytest, pytest_asyncio
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def made():
+    with open("made", "a") as file: file.write("a")
+    yield os.getpid()
+    with open("gone", "a") as file: file.write("a")
+@pytest.mark.parametrize("i", range(3))
+async def test_it(made, i): assert made == os.getpid()
+""",
+        test_anyio="""
+import os, pytest
+pytestmark = pytest.mark.anyio
+@pytest.fixture(scope="module")
+def anyio_backend(): return "asyncio"
+@pytest.fixture(scope="module")
+async def made(anyio_backend):
+    with open("made", "a") as file: file.write("b")
+    yield os.getpid()
+    with open("gone", "a") as file: file.write("b")
+@pytest.mark.parametrize("i", range(3))
+async def test_it(made, i): assert made == os.getpid()
+""",
+    )
+    ours = project.holdfast(["pytest_asyncio.plugin", "anyio.pytest_plugin"], isolation)
+    assert ours.code == 0 and len(ours.outcomes) == 6, ours.output
+    if isolation == "test":
+        for name in ("made", "gone"):
+            assert sorted((project.root / name).read_text()) == ["a", "b"]
+
+
 def test_mock(project: Any, isolation: str) -> None:
     project.write(
         test_it="""
