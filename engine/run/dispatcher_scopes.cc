@@ -250,7 +250,7 @@ bool Dispatcher::tear_down_in(Slot& slot) {
   std::size_t test = last != last_in_.end() ? last->second : 0;
   Order order{test, ids_[test]};
   order.limit = stopping_ ? stop_grace_ : 0;
-  slot.tear_down(*scope, order);
+  slot.tear_down(*scope, order, !stopping_ && queue_.waiting() > 0);
   return true;
 }
 

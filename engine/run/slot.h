@@ -119,8 +119,9 @@ class Slot {
   void set_up(int scope, int above, const Order& first);
   /// Gets a copy of the process in which `owner` has set up a scope. Only when idle. Ends in on_replica.
   void replicate(int scope, Slot& owner);
-  /// Tears down a scope that this slot has set up. `last`: the test that it is told with. Only when idle. Ends in on_finished.
-  void tear_down(int scope, const Order& last);
+  /// Tears down a scope that this slot has set up. `last`: the test that it is told with; `fork_next`: whether another scope or
+  /// test will follow beside it. Only when idle. Ends in on_finished.
+  void tear_down(int scope, const Order& last, bool fork_next);
   /// Tears down what processes that have died have set up for a node (iso_scheduling). Only when idle. Ends in on_finished.
   void close(const std::string& node, const Order& order);
   void reply(const wire::Json& frame) {

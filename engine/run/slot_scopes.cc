@@ -101,7 +101,7 @@ void Slot::on_copied(bool good) {
   host_.on_replica(id_, scope, good);
 }
 
-void Slot::tear_down(int scope, const Order& last) {
+void Slot::tear_down(int scope, const Order& last, bool fork_next) {
   auto found = scopes_.find(scope);
   std::unique_ptr<Zygote> zygote = std::move(found->second);
   scopes_.erase(found);
@@ -122,6 +122,7 @@ void Slot::tear_down(int scope, const Order& last) {
   current_->channel->send({{"t", "down"}});
   current_->channel->send({{"t", "last"}, {"test", last.test}, {"id", last.id}});
   check_deadline();
+  if (fork_next && next_ == nullptr && from_ != nullptr) fork_process(*from_);
 }
 
 void Slot::close(const std::string& node, const Order& order) {

@@ -22,7 +22,7 @@ from holdfast.procs import resident_bytes
 from holdfast.relay import full_report
 from holdfast.reuse import Worker
 from holdfast.scopes import Scope, shown
-from holdfast.serve import SlotFiles, serve_forks, take_slot
+from holdfast.serve import SlotFiles, load_forkloop, serve_forks, take_slot
 from holdfast.slate import IDLE, SETUP, TEARDOWN
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ class ScopeProcess:
         self.session = runner.session
         self.config = runner.session.config
         self.scope = scope
-        self.above = runner.above or _begin_above(runner)
+        assert runner.above is not None
+        self.above = runner.above
         self._stack_before = len(self.above.state.stack)
 
     def run(self, order: wire.Frame) -> NoReturn:
@@ -269,10 +270,11 @@ def close_node(runner: TestRunner, order: wire.Frame) -> NoReturn:
     _end_with(runner, item, begin_and_end)
 
 
-def _begin_above(runner: TestRunner) -> Above:
-    above = runner.above = Above(runner.session)
-    runner.config.pluginmanager.register(above, "holdfast-scopes")
-    return above
+def prepare(runner: TestRunner) -> None:
+    """In the slot's zygote, so that the processes of scopes need not: every first call in a fork copies pages."""
+    runner.above = Above(runner.session)
+    runner.config.pluginmanager.register(runner.above, "holdfast-scopes")
+    load_forkloop()
 
 
 @contextlib.contextmanager

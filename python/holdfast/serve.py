@@ -6,6 +6,7 @@ A zygote is single-threaded and blocks in poll() only. When the engine's socket 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import select
 import signal
@@ -152,6 +153,10 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
         child.clear_exit_functions()
         runner = child.TestRunner(session, files.slate, worker.info, worker.scopes)
         worker.config.pluginmanager.register(runner, "holdfast-runner")
+        if worker.scopes:
+            from holdfast.scope import prepare
+
+            prepare(runner)
         garbage.freeze()
         serve_slot(channel, runner.run_forked, own_cpu(worker.info, int(frame["slot"])))
     except BaseException:
@@ -233,6 +238,7 @@ def fork_until_down(sock: int, run: Callable[[int, int], None], cpu: int | None)
     os._exit(0)
 
 
+@functools.lru_cache(maxsize=None)
 def load_forkloop() -> Callable[[int], int]:
     """The loop of shim/forkloop.c: returns the test's socket in a new child, _INTERRUPTED after a signal, _DOWN, or -1 at the end."""
     # PyDLL: the interpreter's lock stays held, as it must be around a fork.
