@@ -184,8 +184,8 @@ def take_slot(config: pytest.Config, info: WorkerInfo, files: SlotFiles, frame: 
 
 
 def own_cpu(info: WorkerInfo, slot: int) -> int | None:
-    """The CPU for the zygotes of a slot, where there is a slot for each that may be used. A fork begins on its parent's CPU, whose caches
-    hold what it is about to copy; the kernel would move the two about (3 % of the time of numpy's tests). With more CPUs than
+    """The CPU for the zygotes of a slot, where there is a slot for each that may be used. A fork begins on its parent's CPU, whose
+    caches hold what it is about to copy; the kernel would move the two about (3 % of the time of numpy's tests). With more CPUs than
     slots a free one for the next fork is worth more."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[slot % len(usable)] if info.slots >= len(usable) else None
@@ -238,7 +238,7 @@ def fork_until_down(sock: int, run: Callable[[int, int], None], cpu: int | None)
     os._exit(0)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def load_forkloop() -> Callable[[int], int]:
     """The loop of shim/forkloop.c: returns the test's socket in a new child, _INTERRUPTED after a signal, _DOWN, or -1 at the end."""
     # PyDLL: the interpreter's lock stays held, as it must be around a fork.
