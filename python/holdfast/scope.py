@@ -8,7 +8,9 @@ SetupState stack when a test is forked was set up above it, and stays when the t
 
 from __future__ import annotations
 
+import builtins
 import contextlib
+import importlib
 import os
 import signal
 import time
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 # Fixtures that are another value in each slot: never taken from the process of a scope.
 _SLOTS_OWN = ("worker_id",)
+# What pytest takes for a failure of a fixture. (An outcome is no Exception.)
+_FAILURES = (Exception, pytest.fail.Exception, pytest.skip.Exception)
 
 
 class Above:
@@ -41,13 +45,15 @@ class Above:
         self._teardown_exact: Callable[[Any], None] = self.state.teardown_exact
         # Fixtures of higher levels that were set up in this very process.
         self._here: list[tuple[Any, Any]] = []
+        # Those that the scope of this process consists of, with what they needed.
+        self._scope_s: list[tuple[Any, Any]] = []
         # Fixtures that are another value in each slot.
         self._slots_own: list[Any] = []
 
     def keep(self, collector: Any) -> None:
         """From now on a teardown of everything stops below `collector` and what is above it."""
         self.collector = collector
-        self._here.clear()
+        self._scope_s, self._here = self._here, []
         self.state.teardown_exact = self.teardown_exact
 
     def teardown_exact(self, nextitem: Any) -> None:
@@ -55,25 +61,24 @@ class Above:
         if nextitem is not None or self.collector is None:
             self._teardown_exact(nextitem)
             return
-        problems: list[BaseException] = []
-        try:
-            self._teardown_exact(self.collector)
-        except Exception as problem:
-            problems.append(problem)
-        problems += self.finish_here()
-        if problems:
-            raise problems[0]
+        # Fixtures of higher levels that were first asked for in this process: nobody else knows them.
+        self._tear_down(self.collector, self._here)
 
-    def finish_here(self) -> list[BaseException]:
-        """Tears down the fixtures of higher levels that were first asked for in this process: nobody else knows them."""
+    def tear_down_scope(self, collector: Any) -> None:
+        """What this process has set up as a scope: all that is above `collector` (everything for None), and its fixtures of the
+        collector itself."""
+        self._tear_down(collector, self._scope_s + self._here)
+
+    def _tear_down(self, collector: Any, fixtures: list[tuple[Any, Any]]) -> None:
         problems: list[BaseException] = []
-        while self._here:
-            definition, request = self._here.pop()
-            try:
-                definition.finish(request)
-            except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
-                problems.append(problem)
-        return problems
+        if collector is None or list(self.state.stack)[-1:] != [collector]:
+            _try(problems, self._teardown_exact, collector)
+        while fixtures:
+            definition, request = fixtures.pop()
+            # Nothing happens to one that has been torn down with its collector.
+            if definition.cached_result is not None:
+                _try(problems, definition.finish, request)
+        _raise(problems)
 
     @contextlib.contextmanager
     def pretended(self, item: pytest.Item) -> Iterator[None]:
@@ -89,10 +94,6 @@ class Above:
         for definition in self._slots_own:
             definition.cached_result = None
             definition._finalizers.clear()
-
-    def teardown_down_to(self, collector: Any) -> None:
-        """All that is above `collector`; everything for None."""
-        self._teardown_exact(collector)
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any, request: Any) -> Generator[None, None, None]:
@@ -113,7 +114,6 @@ class ScopeProcess:
         self.scope = scope
         assert runner.above is not None
         self.above = runner.above
-        self._stack_before = len(self.above.state.stack)
 
     def run(self, order: wire.Frame) -> NoReturn:
         """Sets up, and then what the engine says. Ends the process."""
@@ -143,13 +143,13 @@ class ScopeProcess:
         before = forksafe.descriptors()
         try:
             self.above.state.setup(self.scope.collector)
-        except (Exception, pytest.fail.Exception, pytest.skip.Exception):
+        except _FAILURES:
             return "", ""  # It is kept on the stack, and raised again in each test.
         for name, item in self.scope.fixtures:
             try:
                 with self.above.pretended(item):
                     item._request.getfixturevalue(name)  # type: ignore[attr-defined]
-            except (Exception, pytest.fail.Exception, pytest.skip.Exception, SystemExit):
+            except (*_FAILURES, SystemExit):
                 # pytest keeps it with the fixture, and raises it again in each test that asks for it.
                 return "", ""
             reason = forksafe.reason_since(before)
@@ -162,6 +162,7 @@ class ScopeProcess:
         report = self.config.hook.pytest_runtest_makereport(item=first, call=call)
         self.runner.send({"t": "report", "report": full_report(self.config, report)})
         self.runner.slate.enter(TEARDOWN)
+        self.above.keep(self.above.collector)
         with contextlib.suppress(BaseException):
             self._tear_down()
         os._exit(3)
@@ -194,35 +195,30 @@ class ScopeProcess:
     # ---- teardown
 
     def _tear_down(self) -> None:
-        problems: list[BaseException] = []
-        state = self.above.state
-        if len(state.stack) == self._stack_before:
-            # It added nothing to the collectors of the scope above it: only these fixtures are its own.
-            problems = self._finish_fixtures()
-        else:
-            parent = self.scope.parent.collector if self.scope.parent is not None else None
-            try:
-                self.above.teardown_down_to(parent)
-            except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
-                problems.append(problem)
-        if problems:
-            raise problems[0]
-
-    def _finish_fixtures(self) -> list[BaseException]:
-        problems: list[BaseException] = []
-        for name, item in reversed(self.scope.fixtures):
-            request: Any = item._request  # type: ignore[attr-defined]
-            try:
-                request._get_active_fixturedef(name).finish(request)
-            except (Exception, pytest.fail.Exception, pytest.skip.Exception) as problem:
-                problems.append(problem)
-        return problems
+        self.above.tear_down_scope(self.scope.parent.collector if self.scope.parent is not None else None)
 
     def _end(self, frame: wire.Frame) -> NoReturn:
         """`frame` names the test that ended last: what goes wrong now is reported with it, as in pytest."""
         runner = self.runner
         runner.sets_up_alone = True
         _end_with(runner, runner.item_of(frame), self._tear_down)
+
+
+def _try(problems: list[BaseException], do: Callable[[Any], None], what: Any) -> None:
+    try:
+        do(what)
+    except _FAILURES as problem:
+        problems.append(problem)
+
+
+def _raise(problems: list[BaseException]) -> None:
+    """As pytest: one as it is, several as a group."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        # Before Python 3.11 pytest itself depends on the package.
+        group: Any = getattr(builtins, "BaseExceptionGroup", None) or importlib.import_module("exceptiongroup").BaseExceptionGroup
+        raise group("errors in the teardown of a scope", problems)
 
 
 def _end_with(runner: TestRunner, last: pytest.Item, tear_down: Callable[[], None]) -> NoReturn:
@@ -265,7 +261,7 @@ def close_node(runner: TestRunner, order: wire.Frame) -> NoReturn:
                     with above.pretended(item):
                         item._request.getfixturevalue(name)  # type: ignore[attr-defined]
         finally:
-            above.teardown_down_to(None)
+            above.tear_down_scope(None)
 
     _end_with(runner, item, begin_and_end)
 

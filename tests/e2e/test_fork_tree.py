@@ -272,6 +272,27 @@ class TestC:
     assert sorted(verdicts[f"test_teardown.py::test_{x}"] for x in "ab") == ["error", "passed"]
 
 
+def test_every_error_of_a_teardown_is_told(tree: Any, tmp_path: Path) -> None:
+    suite = tree(
+        test_it="""
+@pytest.fixture(scope="module", params=["one"])
+def kind(request): yield request.param; note("teardown kind"); pytest.fail("the kind stays")
+@pytest.fixture(scope="module")
+def first(): yield; note("teardown first"); raise ValueError("the first stays")
+@pytest.fixture(scope="module")
+def second(request): yield; note("teardown second"); raise KeyError("the second stays")
+def test_a(first, second, kind): pass
+def test_late(request, first): request.getfixturevalue("late")
+@pytest.fixture(scope="module")
+def late(): yield; note("teardown late"); pytest.fail("what came late stays")
+"""
+    )
+    run = suite.run("--hf-slots=1")
+    assert sorted(noted(tmp_path)) == ["teardown first", "teardown kind", "teardown late", "teardown second"]
+    for text in ("the kind stays", "the first stays", "the second stays", "what came late stays"):
+        assert text in run.output, text
+
+
 def test_what_only_skipped_tests_use_is_not_set_up(tree: Any, tmp_path: Path) -> None:
     suite = tree(
         test_it="""
