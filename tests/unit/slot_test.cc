@@ -21,6 +21,7 @@ struct SlotTest : testing::Test {
   std::vector<Attempt> finished;
   std::vector<std::size_t> abandoned;
   std::vector<std::string> broken;
+  std::vector<std::string> scopes;  ///< What was told of them.
   int zygotes_asked = 0;
   int idle = 0;
   std::unique_ptr<Slot> slot;
@@ -46,6 +47,13 @@ struct SlotTest : testing::Test {
       loop.stop();
     };
     host.kill_strays = [] {};
+    host.is_zygote = [this](pid_t pid) { return slot->owns(pid); };
+    host.on_scope_ready = [this](int, int scope, double, const std::string& fixture, const std::string& reason) {
+      scopes.push_back("ready " + std::to_string(scope) + fixture + reason);
+    };
+    host.on_scope_lost = [this](int, int scope, bool owner) {
+      scopes.push_back((owner ? "lost " : "copy lost ") + std::to_string(scope));
+    };
     slot = std::make_unique<Slot>(loop, 0, limits, std::move(host), os::Cgroup());
     ASSERT_TRUE(slot->open());
     loop.call_after(os::seconds(20), [] { FAIL() << "the loop did not end"; });
@@ -56,7 +64,8 @@ struct SlotTest : testing::Test {
     ASSERT_EQ(::write(socket.get(), bytes.data(), bytes.size()), ssize_t(bytes.size()));
   }
   /// Reads what the slot has sent to its zygote, and takes the last descriptor of it: the socket of a test's process.
-  os::Fd take_test_socket() const {
+  os::Fd take_test_socket() const { return take_test_socket(zygote_socket); }
+  static os::Fd take_test_socket(const os::Fd& zygote_socket) {
     os::Fd last;
     char bytes[65536];
     alignas(cmsghdr) char control[CMSG_SPACE(16 * sizeof(int))];
@@ -77,6 +86,17 @@ struct SlotTest : testing::Test {
         }
       }
     }
+  }
+  void run_until(const std::function<bool()>& condition) {
+    std::function<void()> look = [&] {
+      if (condition()) {
+        loop.stop();
+      } else {
+        loop.call_after(os::seconds(0.001), look);
+      }
+    };
+    loop.call_after({}, look);
+    ASSERT_TRUE(loop.run());
   }
   void run_for(double seconds) {
     loop.call_after(os::seconds(seconds), [this] { loop.stop(); });
@@ -132,6 +152,89 @@ TEST_F(SlotTest, ATestThatIsKilledByTheRunsEndHasNoVerdict) {
     ::kill(pid, SIGKILL);
     ::waitpid(pid, nullptr, 0);
   }
+}
+
+/// A zygote and the process of scope 4, both played by programs that only wait.
+struct SlotWithScope : SlotTest {
+  pid_t zygote = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
+  pid_t process = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
+  os::Fd socket;
+
+  void SetUp() override {
+    SlotTest::SetUp();
+    say({{"t", "hello"}, {"pid", zygote}});
+    ASSERT_TRUE(loop.run());
+    slot->set_up(4, Zygote::kSlotsOwn, Order{7, "test_it", 0, false});
+    socket = take_test_socket();
+    ASSERT_TRUE(socket.valid());
+    say({{"t", "forked"}, {"pid", process}});
+  }
+  void TearDown() override {
+    slot->shut_down();
+    for (pid_t pid : {zygote, process}) {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+  }
+  std::string received() const {
+    char bytes[4096];
+    ssize_t n = ::recv(socket.get(), bytes, sizeof bytes, MSG_DONTWAIT);
+    return n > 0 ? std::string(bytes, static_cast<std::size_t>(n)) : "";
+  }
+};
+
+TEST_F(SlotWithScope, IsAZygoteOnceItIsReady) {
+  EXPECT_TRUE(slot->busy());
+  run_until([&] { return received().find(R"("scope":4)") != std::string::npos; });
+  say(socket, {{"t", "ready"}, {"duration", 0.5}, {"fixture", ""}, {"reason", ""}});
+  run_until([&] { return !scopes.empty(); });
+  EXPECT_EQ(scopes, (std::vector<std::string>{"ready 4"}));
+  EXPECT_TRUE(slot->has(4));
+  EXPECT_TRUE(slot->owns(process));
+  EXPECT_TRUE(slot->idle());
+  Order order{7, "test_it", 0, false};
+  order.scope = 4;
+  slot->begin(order, false);
+  EXPECT_TRUE(take_test_socket(socket).valid()) << "the test's process is asked for there";
+  EXPECT_FALSE(take_test_socket().valid());
+}
+
+TEST_F(SlotWithScope, IsTheWorkerIfItCannotBeForked) {
+  say(socket, {{"t", "ready"}, {"duration", 0.5}, {"fixture", " held: "}, {"reason", "a thread"}});
+  run_until([&] { return !scopes.empty(); });
+  EXPECT_EQ(scopes, (std::vector<std::string>{"ready 4 held: a thread"}));
+  EXPECT_FALSE(slot->has(4));
+  EXPECT_TRUE(slot->has_worker());
+}
+
+TEST_F(SlotWithScope, SaysOnceThatItsProcessHasEnded) {
+  say(socket, {{"t", "ready"}, {"duration", 0.5}});
+  run_until([&] { return !scopes.empty(); });
+  ::kill(process, SIGKILL);
+  run_until([&] { return scopes.size() > 1; });
+  EXPECT_EQ(scopes, (std::vector<std::string>{"ready 4", "lost 4"}));
+  EXPECT_FALSE(slot->has(4));
+  EXPECT_TRUE(slot->idle());
+}
+
+TEST_F(SlotWithScope, ATeardownEndsAsAnAttemptOfTheTestItIsToldWith) {
+  say(socket, {{"t", "ready"}, {"duration", 0.5}});
+  run_until([&] { return !scopes.empty(); });
+  received();
+  slot->tear_down(4, Order{9, "test_last", 0, false}, false);
+  std::string orders;
+  run_until([&] { return (orders += received()).find("last") != std::string::npos; });
+  EXPECT_EQ(orders.find(R"({"t":"down"})"), 4U) << "the first frame, and with nothing else: shim/forkloop.c";
+  EXPECT_NE(orders.find(R"("test":9)"), std::string::npos);
+  say(socket, {{"t", "forked"}, {"pid", 1}});  // It was asked for before; not a word of a test.
+  say(socket, {{"t", "done"}, {"verdict", "passed"}, {"duration", 0.1}});
+  say({{"t", "exited"}, {"pid", process}, {"status", 0}});
+  run_until([&] { return !finished.empty(); });
+  ASSERT_EQ(finished.size(), 1U);
+  EXPECT_EQ(finished[0].scope, 4);
+  EXPECT_EQ(finished[0].test, 9U);
+  EXPECT_TRUE(finished[0].tearing_down);
+  EXPECT_EQ(judge(finished[0].evidence), "passed");
 }
 
 }  // namespace
