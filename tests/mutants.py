@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant("scopes-share-a-process", "engine/plan/scheduler.cc", "may_reuse(task) && problem_.tasks[task].process == places_", "may_reuse(task) && 0 * problem_.tasks[task].process != 1 + places_", E2E + "test_scope_isolation.py"),
     Mutant("worker-of-another-scope-stays", ENGINE + "dispatcher.cc", " && queue_.wants_other_process(slot)) {", " && queue_.wants_other_process(slot) && stopping_) {", E2E + "test_scope_isolation.py"),
     Mutant("scope-torn-down-by-tests", PYTHON + "scope.py", "self.state.teardown_exact = self.teardown_exact", "pass", E2E + "test_fork_tree.py"),
-    Mutant("late-fixtures-stay", PYTHON + "scope.py", "        problems += self.finish_here()\n", "", E2E + "test_fork_tree.py"),
+    Mutant("late-fixtures-stay", PYTHON + "scope.py", "        self._tear_down(self.collector, self._here)", "        self._tear_down(self.collector, [])", E2E + "test_fork_tree.py"),
     Mutant("threads-cross-forks", PYTHON + "forksafe.py", 'reason = _threads() or _mpi()', 'reason = ""', E2E + "test_fork_tree.py"),
     Mutant("loops-cross-forks", PYTHON + "forksafe.py", "if target in _EVENT_LOOPS:", "if target in ():", E2E + "test_fork_tree.py"),
     Mutant("connections-cross-forks", PYTHON + "forksafe.py", 'if target.startswith("socket:") and _is_connected(number):', 'if not target:', E2E + "test_fork_tree.py"),

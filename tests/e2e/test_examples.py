@@ -1,0 +1,31 @@
+"""The examples do what they say."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def run(suite: Any, name: str, *args: str) -> Any:
+    shutil.copytree(EXAMPLES / name, suite.root / name)
+    shutil.copy(EXAMPLES / "pytest.ini", suite.root)
+    return suite.run("--hf-slots=2", *args, name)
+
+
+def test_crashing(suite: Any) -> None:
+    verdicts = run(suite, "crashing", "--hf-timeout=2", "--hf-grace=1").short()
+    assert sorted(verdicts.values()) == ["crashed", "exited", "passed", "passed", "passed", "timeout"]
+
+
+@pytest.mark.parametrize("dist", ["dynamic", "isoscope"])
+def test_shared(suite: Any, dist: str) -> None:
+    suite.env["EXAMPLE_CRASH"] = "1"
+    done = run(suite, "shared", f"--hf-dist={dist}", "-v")
+    assert sorted(done.verdicts.values()) == ["crashed"] + ["passed"] * 10
+    assert "11 test(s): shared/test_shared.py (module: orders)" in done.output
+    assert "2 test(s): shared/test_shared.py::TestPrices (class: setup_class)" in done.output
