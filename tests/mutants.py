@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant("texts-uncut", PYTHON + "relay.py", "    if len(text) <= limit:\n        return text", "    return text", "tests/unit/test_relay.py"),
     Mutant("nobody-survives", ENGINE + "slot.cc", "if (from_ == nullptr || from_->pid == 0) return found;", "if (from_ == nullptr || from_->pid >= 0) return found;", E2E + "test_leaks.py"),
     Mutant("no-stacks", ENGINE + "slot.cc", "os::send_signal(current_->pidfd, kStackSignal);", "os::send_signal(current_->pidfd, 0);", E2E + "test_deadlines.py"),
-    Mutant("no-tree-kill", ENGINE + "slot.cc", "    kill_below();\n  }\n  // If even", "  }\n  // If even", E2E + "test_deadlines.py " + E2E + "test_leaks.py"),
+    Mutant("no-tree-kill", ENGINE + "slot.cc", "    if (current_->pid > 0) os::kill_descendants(current_->pid, [](pid_t) { return false; });\n", "", E2E + "test_fork_tree.py"),
     Mutant("start-unrecorded", ENGINE + "dispatcher.cc", "  if (resume_) replay();", "  if (resume_ && ids_.empty()) replay();", E2E + "test_killed.py"),
     Mutant("controller-gone-unnoticed", ENGINE + "dispatcher.cc", "[this](const std::string&) { abort_run(); }));", "[](const std::string&) {}));", E2E + "test_killed.py"),
     Mutant("two-verdicts", ENGINE + "dispatcher.cc", "    if (log_) keep(log_->record(news.event));", "    if (log_) keep(log_->record(news.event)) && keep(log_->record(news.event));", E2E + "test_reports.py"),

@@ -557,6 +557,8 @@ void Slot::kill_tree() {
   // set up in a scope would not come back.
   group_killed_ = scopes_.empty() && cgroup_.kill_all();
   if (!group_killed_) {
+    // What it has started first: once it is dead they are orphans, and look like something that it left behind.
+    if (current_->pid > 0) os::kill_descendants(current_->pid, [](pid_t) { return false; });
     os::send_signal(current_->pidfd, SIGKILL);
     kill_below();
   }

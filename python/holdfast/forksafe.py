@@ -34,7 +34,7 @@ def descriptors() -> dict[int, str]:
 def reason_since(before: dict[int, str]) -> str:
     """Why this process can no longer be forked, for something that was not there `before` (or that nothing but a look at the whole
     process shows); empty if nothing speaks against it."""
-    reason = _threads() or _mpi()
+    reason = _threads() or _mpi() or _multiprocessing()
     if reason:
         return reason
     for number, target in descriptors().items():
@@ -46,6 +46,14 @@ def reason_since(before: dict[int, str]) -> str:
             return "an event loop is there, and forks would share its descriptor"
         if target.startswith("socket:") and _is_connected(number):
             return "a connection is open, and forks would all speak over it"
+    return ""
+
+
+def _multiprocessing() -> str:
+    """A process of subprocess is no hindrance: holdfast/inherited.py."""
+    module = sys.modules.get("multiprocessing.process")
+    if any(child.is_alive() for child in list(getattr(module, "_children", ()))):
+        return "a process of multiprocessing runs, and only the one that has started it may ask for it"
     return ""
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 import pytest
 
 from holdfast import crash, forksafe, garbage, streams, wire
+from holdfast.inherited import share_children
 from holdfast.procs import resident_bytes
 from holdfast.relay import full_report
 from holdfast.reuse import Worker
@@ -173,6 +174,7 @@ class ScopeProcess:
         """Forks, until the engine says that nobody needs the scope any more."""
         self.above.keep(self.scope.collector)
         self.runner.sets_up_alone = False
+        share_children()
         garbage.freeze()
         self.runner.send({**ready, "resident": resident_bytes()})
         serve_forks(self.runner)

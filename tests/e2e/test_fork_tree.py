@@ -373,6 +373,25 @@ def test_exits(db): note("test"); os._exit(0)
     assert sorted(run.verdicts.values()) == ["crashed", "exited", "failed", "passed", "skipped", "timeout"]
 
 
+def test_what_a_hanging_test_has_started_is_killed_beside_its_scope(tree: Any, tmp_path: Path) -> None:
+    run = tree(
+        test_it="""
+import subprocess
+@pytest.fixture(scope="module")
+def db(): note("setup db"); process = subprocess.Popen(["sleep", "600"]); yield process; process.kill(); process.wait(); note("teardown db")
+def test_hangs(db):
+    note("test")
+    for number in (signal.SIGINT, signal.SIGTERM): signal.signal(number, signal.SIG_IGN)
+    subprocess.Popen(["sleep", "601"])
+    while True: time.sleep(1)
+def test_other(db): note("test"); assert db.poll() is None
+"""
+    ).run("--hf-slots=1", "--hf-timeout=1", "--hf-grace=0.2")
+    assert run.short() == {"test_hangs": "timeout", "test_other": "passed"}
+    assert_once_around(noted(tmp_path), "db", "test")
+    assert run.notes["test_it.py::test_hangs"] == [], "it went with the test"
+
+
 INTERRUPTED = """
 @pytest.fixture(scope="module")
 def db(): note("setup db"); yield; time.sleep(0.1); note("teardown db")
@@ -410,6 +429,8 @@ def test_teardown_runs_after_ctrl_c(tree: Any, tmp_path: Path, until: Any) -> No
 CANNOT_BE_FORKED = {
     "a thread": "import threading; thread = threading.Thread(target=threading.Event().wait, daemon=True, name='pump'); thread.start()",
     "an event loop": "import asyncio; loop = asyncio.new_event_loop()",
+    "multiprocessing": "import multiprocessing; child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,), daemon=True); child.start()",
+    "an epoll set": "import select; polled = select.epoll()",
     "a connection": "import socket; pair = socket.socketpair()",
 }
 
@@ -483,10 +504,19 @@ import subprocess
 @pytest.fixture(scope="module")
 def server():
     process = subprocess.Popen(["sleep", "600"])
-    yield process.pid
+    yield process
     process.kill(); process.wait()
 @pytest.mark.parametrize("i", range(4))
-def test_it(server, i): os.kill(server, 0)
+def test_it(server, i):
+    os.kill(server.pid, 0)
+    assert server.poll() is None and server.returncode is None
+    with pytest.raises(subprocess.TimeoutExpired): server.wait(0.05)
+@pytest.fixture(scope="module")
+def another(): process = subprocess.Popen(["sleep", "602"]); yield process; process.wait()
+def test_it_may_end(another):
+    another.terminate()
+    another.wait(20)
+    assert another.poll() is not None
 @pytest.fixture(scope="module")
 def forgotten(): return subprocess.Popen(["sleep", "601"])
 def test_forgets(forgotten): pass
