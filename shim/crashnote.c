@@ -1,17 +1,22 @@
-// crashnote: writes why a process dies onto its slot's slate (engine/run/slate.h), from a signal handler.
+// crashnote: writes why a process dies onto its slot's slate (engine/run/slate.h), and the native stack of the thread in which
+// it dies beside the Python stacks, from a signal handler.
 //
 // Loaded with ctypes by python/holdfast/crash.py after faulthandler has been enabled. For each fatal signal it keeps the
 // handler that was there (faulthandler's, which writes the Python stacks) and calls it after having written its note.
-// Everything in the handler is async-signal-safe: stores into a shared page, and a call of the previous handler.
+// Nothing in the handler needs memory: stores into a shared page, a walk over the stack by the compiler's unwinder, writes, and
+// a call of the previous handler. The unwinder takes the loader's lock, which the crashing thread may hold already: an alarm
+// goes on without the stack then.
 //
 // Why not without it: si_code and si_addr exist only in the handler's siginfo. faulthandler does not show them and raises the
 // signal again, so whoever looks later (waitid, a tracer) sees SI_TKILL.
 #define _GNU_SOURCE
+#include <execinfo.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/types.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 struct slate {
@@ -28,16 +33,15 @@ static const int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 static struct sigaction previous[COUNT];
 static struct slate* slate;
 static pid_t owner;
+static int stacks_fd = -1;
+// Of the crash that is being noted, for on_alarm().
+static int current_signal;
+static siginfo_t current_info;
+static void* current_context;
 
-static void take_note(int signal, siginfo_t* info, void* context) {
-  // A child that the test forked shares the page but not the verdict.
-  if (slate != NULL && getpid() == owner && !slate->crash_set) {
-    slate->signal = signal;
-    slate->si_code = info->si_code;
-    slate->sender = info->si_code <= 0 ? info->si_pid : 0;
-    slate->address = (uint64_t)(uintptr_t)info->si_addr;
-    slate->crash_set = 1;
-  }
+enum { kFrames = 48, kSecondsForStack = 1 };
+
+static void go_on(int signal, siginfo_t* info, void* context) {
   for (size_t i = 0; i < COUNT; ++i) {
     if (kSignals[i] != signal) continue;
     if (previous[i].sa_flags & SA_SIGINFO) {
@@ -52,9 +56,78 @@ static void take_note(int signal, siginfo_t* info, void* context) {
   }
 }
 
-/// Arms the handlers. `page` must stay mapped for the life of the process. Returns 0, or -1 where a handler cannot be set.
-__attribute__((visibility("default"))) int crashnote_arm(void* page) {
+static void say(const char* text) {
+  // It is the last thing that this process does: there is nobody to tell of an error.
+  ssize_t ignored = write(stacks_fd, text, strlen(text));
+  (void)ignored;
+}
+
+static void on_alarm(int signal) {
+  (void)signal;
+  say("  (the unwinder did not end: the loader's lock was held)\n\n");
+  go_on(current_signal, &current_info, current_context);
+}
+
+// Where the signal has interrupted the thread; NULL on a machine whose registers we do not know.
+static void* place_of(void* context) {
+#if defined(__x86_64__)
+  return (void*)((ucontext_t*)context)->uc_mcontext.gregs[REG_RIP];
+#elif defined(__aarch64__)
+  return (void*)((ucontext_t*)context)->uc_mcontext.pc;
+#else
+  (void)context;
+  return NULL;
+#endif
+}
+
+static void write_native_stack(void* context) {
+  void* frames[kFrames];
+  struct sigaction action, before;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = on_alarm;
+  action.sa_flags = SA_ONSTACK | SA_NODEFER;
+  if (sigaction(SIGALRM, &action, &before) != 0) return;
+  sigset_t alarm_only;
+  sigemptyset(&alarm_only);
+  sigaddset(&alarm_only, SIGALRM);
+  pthread_sigmask(SIG_UNBLOCK, &alarm_only, NULL);
+  alarm(kSecondsForStack);
+  say("Native stack of the thread that died (most recent call first):\n");
+  int count = backtrace(frames, kFrames);
+  // Above that place are our own frames, and the kernel's.
+  int first = 0;
+  while (first < count && frames[first] != place_of(context)) ++first;
+  if (first == count) first = 0;
+  backtrace_symbols_fd(frames + first, count - first, stacks_fd);
+  alarm(0);
+  sigaction(SIGALRM, &before, NULL);
+  say("\n");
+}
+
+static void take_note(int signal, siginfo_t* info, void* context) {
+  // A child that the test forked shares the page but not the verdict.
+  if (slate != NULL && getpid() == owner && !slate->crash_set) {
+    slate->signal = signal;
+    slate->si_code = info->si_code;
+    slate->sender = info->si_code <= 0 ? info->si_pid : 0;
+    slate->address = (uint64_t)(uintptr_t)info->si_addr;
+    slate->crash_set = 1;
+    current_signal = signal;
+    current_info = *info;
+    current_context = context;
+    if (stacks_fd >= 0) write_native_stack(context);
+  }
+  go_on(signal, info, context);
+}
+
+/// Arms the handlers. `page` must stay mapped for the life of the process, `stacks` (a descriptor) open. Returns 0, or -1 where
+/// a handler cannot be set.
+__attribute__((visibility("default"))) int crashnote_arm(void* page, int stacks) {
   slate = page;
+  stacks_fd = stacks;
+  // The first call loads the unwinder's library.
+  void* frame;
+  backtrace(&frame, 1);
   for (size_t i = 0; i < COUNT; ++i) {
     struct sigaction action;
     memset(&action, 0, sizeof action);

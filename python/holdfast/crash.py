@@ -36,8 +36,8 @@ def arm(stacks_fd: int, slate: Slate) -> None:
     if path is None:
         return
     _crashnote = ctypes.CDLL(path)
-    _crashnote.crashnote_arm.argtypes = [ctypes.c_void_p]
-    _crashnote.crashnote_arm(slate.address)
+    _crashnote.crashnote_arm.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    _crashnote.crashnote_arm(slate.address, stacks_fd)
 
 
 def own() -> None:

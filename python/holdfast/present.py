@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
+from holdfast import native
 from holdfast.compat import benchmark
 from holdfast.relay import report_from
 from holdfast.wire import Frame
@@ -200,14 +201,23 @@ def _signal_facts(detail: Frame) -> str:
 
 def explain(headline: str, detail: Frame, output: list[tuple[str, str]]) -> str:
     """The text of a report: what happened, the stacks, the last output."""
-    stacks = without_runner_frames(str(detail.get("stacks") or "").strip())
-    parts = [headline, stacks or "(no Python stack: the process died, or hung, without running faulthandler's handler)"]
+    python, natives = split_stacks(str(detail.get("stacks") or ""))
+    parts = [headline, python or "(no Python stack: the process died, or hung, without running faulthandler's handler)", *natives]
     parts += [f"{title}:\n{text.rstrip()}" for title, text in output]
     return "\n\n".join(parts)
 
 
 # Frames of pytest and of ours, below the user's code in every stack that faulthandler writes.
 _RUNNER = re.compile(r'^  File ".*(/_pytest/|/pluggy/|/holdfast/\w+\.py|/pytest/__main__\.py|/bin/(py\.)?test"|<frozen runpy>).*')
+
+
+def split_stacks(stacks: str) -> tuple[str, list[str]]:
+    """Of what a process has written when it died: the Python stacks without the runner's frames, and native ones."""
+    blocks = stacks.strip().split("\n\n")
+    natives = [native.show(block.strip()) for block in blocks if block.lstrip().startswith(native.HEADING)]
+    return without_runner_frames(
+        "\n\n".join(block for block in blocks if not block.lstrip().startswith(native.HEADING)).strip()
+    ), natives
 
 
 def without_runner_frames(stacks: str) -> str:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from typing import Any
+
+import pytest
 
 
 def test_signal_code_address_phase_stack_and_output(suite: Any) -> None:
@@ -56,3 +60,79 @@ def test_a_crash_at_exit_is_charged_to_the_exit(suite: Any) -> None:
     run = suite.run()
     assert run.short() == {"test_it": "crashed"}
     assert "crashed in exit" in run.output
+
+
+CRASHER = r"""
+#include <stdlib.h>
+__attribute__((noinline)) static void hidden_culprit(int *where) { *where = 1; }
+__attribute__((noinline)) void exported_caller(void) { hidden_culprit((int *)8); __asm__(""); }
+"""
+
+
+@pytest.fixture
+def crasher(suite: Any) -> Any:
+    source = suite.file("crasher.c", CRASHER)
+    subprocess.run(["cc", "-g", "-O1", "-fPIC", "-shared", "-o", suite.root / "libcrasher.so", source], check=True)
+    suite.write(
+        test_it="""
+import ctypes, pathlib
+def test_native(): ctypes.CDLL(str(pathlib.Path(__file__).parent / "libcrasher.so")).exported_caller()
+"""
+    )
+    return suite
+
+
+def test_the_native_stack_has_names_and_lines(crasher: Any) -> None:
+    run = crasher.run()
+    assert run.short() == {"test_native": "crashed"}
+    native = run.output[run.output.index("Native stack of the thread that died") :]
+    lines = [line.strip() for line in native.splitlines()[1:4]]
+    assert re.match(r"hidden_culprit \(.*crasher\.c:3\) in libcrasher\.so", lines[0]), native
+    assert lines[1] == "exported_caller in libcrasher.so"
+    # After the Python stack, which most people want first.
+    assert run.output.index("in test_native") < run.output.index("Native stack of")
+    assert native.count("_PyEval_EvalFrame") <= 1
+
+
+def test_the_native_stack_without_a_tool_that_knows_lines(crasher: Any) -> None:
+    tools = crasher.root / "tools"
+    tools.mkdir()
+    for name in ("cc", "sh"):
+        (tools / name).symlink_to(f"/usr/bin/{name}")
+    crasher.env["PATH"] = str(tools)
+    run = crasher.run()
+    assert re.search(r"\?\? in libcrasher\.so at 0x[0-9a-f]+\n +exported_caller in libcrasher\.so", run.output), run.output
+
+
+def test_a_stack_overflow_and_an_abort_have_native_stacks_too(suite: Any) -> None:
+    suite.write(
+        test_it="""
+import ctypes, os
+def test_abort(): os.abort()
+def test_overflow():
+    callback = ctypes.CFUNCTYPE(None)(lambda: callback())
+    import sys; sys.setrecursionlimit(10**9)
+    callback()
+"""
+    )
+    run = suite.run("--hf-slots=1")
+    assert run.short()["test_abort"] == "crashed"
+    assert "abort in libc.so.6" in run.output
+    assert run.short()["test_overflow"] == "crashed"
+    assert run.output.count("Native stack of the thread that died") == 2
+
+
+def test_a_crash_inside_the_loader_does_not_hang(suite: Any) -> None:
+    """The unwinder waits for the lock that the crashing thread has."""
+    suite.file(
+        "iterate.c",
+        "#define _GNU_SOURCE\n#include <link.h>\nstatic int f(struct dl_phdr_info *i, size_t n, void *d) { *(volatile int *)8 = 1; return 0; }\nvoid crash_inside(void) { dl_iterate_phdr(f, 0); }\n",
+    )
+    subprocess.run(["cc", "-fPIC", "-shared", "-o", suite.root / "libiterate.so", suite.root / "iterate.c"], check=True)
+    suite.write(
+        test_it="import ctypes, pathlib\ndef test_it(): ctypes.CDLL(str(pathlib.Path(__file__).parent / 'libiterate.so')).crash_inside()\n"
+    )
+    run = suite.run("--hf-timeout=30")
+    assert run.short() == {"test_it": "crashed"}
+    assert "SIGSEGV (SEGV_MAPERR, address 0x8)" in run.output
+    assert "in test_it" in run.output

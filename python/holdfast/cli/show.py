@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.cli.files import GOOD_IN_SQL, Mistake, open_ledger
-from holdfast.present import PYTEST_VERDICTS, headline_of, without_runner_frames
+from holdfast.present import PYTEST_VERDICTS, headline_of, split_stacks
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,8 @@ def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     for report in json.loads(row["reports"] or "[]"):
         _show_report(report)
     if detail.get("stacks"):
-        _block("stacks", without_runner_frames(detail["stacks"].strip()))
+        python, natives = split_stacks(detail["stacks"])
+        _block("stacks", "\n\n".join([python, *natives]).strip())
     for key, title in (("out", "last stdout"), ("err", "last stderr"), ("stream", "uncaptured output")):
         if detail.get(key):
             _block(title, detail[key])
