@@ -9,10 +9,11 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import options
+from holdfast import guards, options
 from holdfast.compat import fkit, randomly
 
 _ENGINE = pytest.StashKey[Any]()
+_STDERR = pytest.StashKey[int]()
 
 # Set while a zygote makes its own configuration: there this plugin only declares its options and fixtures.
 configuring_zygote = False
@@ -20,6 +21,7 @@ configuring_zygote = False
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     options.add_options(parser)
+    guards.add_option(parser)
     if not fkit.is_taken(pluginmanager):
         fkit.add_options(parser)
 
@@ -28,6 +30,9 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, None, None]:
     """Before pytest captures output and loads the user's conftest files: the cleanest moment to fork."""
     known = early_config.known_args_namespace
+    if not configuring_zygote and early_config.getini("hf_guards"):
+        # The capture has not begun.
+        early_config.stash[_STDERR] = os.dup(2)
     if not configuring_zygote and options.is_enabled(early_config, known) and _runs_tests(known):
         _start(early_config)
     yield
@@ -75,10 +80,55 @@ def pytest_configure(config: pytest.Config) -> None:
         for name, meaning in fkit.MARKS.items():
             config.addinivalue_line("markers", f"{name}: {meaning}")
     engine = config.stash.get(_ENGINE, None)
+    if engine is None and _STDERR in config.stash:
+        guards.configure(config, config.stash[_STDERR])
     if engine is not None and not hasattr(config, "workerinput"):
         from holdfast.controller import Controller
 
         config.pluginmanager.register(Controller(config, engine), "holdfast-controller")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    guards.mark_items(config, items)
+
+
+@pytest.fixture
+def check_guards(request: pytest.FixtureRequest) -> Any:
+    """For a test of the suite itself: `check_guards("tests/ipc")` fails unless that directory is guarded (ini `hf_guards`), and all
+    tests that were collected below guarded ones have their deadlines."""
+
+    def check(*directories: str) -> None:
+        __tracebackhide__ = True
+        found = guards.problems(request.config, request.session.items, directories)
+        assert not found, "\n".join(found)
+
+    return check
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    children = sys.modules.get("holdfast.children")
+    if children is not None:
+        children.begin_call()
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Generator[None, None, None]:
+    """Before any fixture is torn down: what child processes hold is let go."""
+    children = sys.modules.get("holdfast.children")
+    if children is not None:
+        children.end_call()
+    yield
+
+
+@pytest.fixture
+def track_child_processes() -> Generator[Any, None, None]:
+    """What the test starts and leaves running is killed before its fixtures are torn down; a warning names it (holdfast.children)."""
+    from holdfast import children
+
+    with children.track_child_processes() as tracker:
+        yield tracker
 
 
 from holdfast.compat.isoscope import iso_scheduling  # noqa: E402, F401  (a fixture of this plugin)
