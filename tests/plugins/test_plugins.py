@@ -391,6 +391,15 @@ def test_xdists_own_workers_are_refused(project: Any) -> None:
     assert fine.code == 0, fine.output
 
 
+def test_conftest_files_may_give_xdists_workers_something(project: Any, isolation: str) -> None:
+    project.write(
+        conftest="def pytest_configure_node(node): node.workerinput['mine'] = node.gateway.id",
+        test_it="def test_it(request): assert request.config.workerinput['mine'] == 'gw0'",
+    )
+    ours = project.holdfast(["xdist.plugin"], isolation)
+    assert ours.code == 0, ours.output
+
+
 def test_history_is_whole_after_all_that(project: Any, tmp_path: Path) -> None:
     project.write(test_it=ASYNC)
     project.holdfast(["pytest_asyncio.plugin"], "worker", "--asyncio-mode=auto")

@@ -2,7 +2,7 @@
 
     python tests/real/compare.py [--slots 1,2,4] [--isolate test,worker] [SUITE ...]
 
-Suites: attrs, pluggy, click, tornado, numpy.linalg, networkx, pandas (a folder of each).
+Suites: attrs, pluggy, click, sqlalchemy, tornado, numpy.linalg, networkx, pandas (a folder of each).
 
 Needs a Python environment with holdfast; makes one more below build/real/ with what the suites need. The suites' sources are their sdists.
 """
@@ -27,6 +27,8 @@ SUITES = {
     "attrs": ("attrs==26.1.0", "tests", ["hypothesis", "cloudpickle"]),
     "pluggy": ("pluggy==1.7.0", "testing", []),
     "click": ("click==8.5.1", "tests", []),
+    # Its fixtures set up tables for classes and modules.
+    "sqlalchemy": ("sqlalchemy==2.1.9", "test/orm/inheritance", ["typing_extensions", "greenlet"]),
     "tornado": ("tornado==6.6.1", "tornado/test", []),
     # These carry their tests in the wheel: the folder is inside the installed package.
     "numpy.linalg": ("numpy==2.4.6", "numpy/linalg/tests", ["hypothesis"]),

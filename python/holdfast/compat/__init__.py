@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from holdfast.compat import benchmark, cov, fkit, forked, randomly, xdist
+from holdfast.compat import benchmark, cov, fkit, forked, randomly, sqlalchemy, xdist
 from holdfast.wire import Frame
 
 
 def prepare_worker(config: pytest.Config, workerinput: dict[str, Any]) -> None:
     """The root zygote has parsed its options; its plugins' pytest_configure comes next."""
+    xdist.configure_node(config, workerinput)
     xdist.stand_aside(config)
+    sqlalchemy.give_database(workerinput)
     randomly.give_seed(config, workerinput)
     cov.give_place(config, workerinput)
     benchmark.before_configure(config)
