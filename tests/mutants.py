@@ -50,7 +50,7 @@ MUTANTS = (
     Mutant("retries-unbounded", ENGINE + "attempts.cc", "return used < limit->second;", "return used < limit->second + 1;", E2E + "test_retries.py"),
     Mutant("flaky-is-silent", ENGINE + "attempts.cc", 'if (flaky) notes.push_back("flaky");', "", E2E + "test_retries.py"),
     Mutant("history-unread", ENGINE + "dispatcher.cc", "found != known_.end() ? &found->second : nullptr", "nullptr", E2E + "test_order.py"),
-    Mutant("tokens-ignored", "engine/plan/scheduler.cc", "claim.slot != slot && (claim.exclusive || use.exclusive)", "claim.slot != slot && (claim.exclusive && claim.slot < 0)", E2E + "test_order.py"),
+    Mutant("tokens-ignored", "engine/plan/scheduler.cc", "      if (claim.exclusive || use.exclusive) return false;\n", "", E2E + "test_order.py"),
     Mutant("alone-ignored", "engine/plan/scheduler.cc", "  if (demand.alone) return false;\n", "", E2E + "test_order.py"),
     Mutant("coverage-of-the-zygote-only", PYTHON + "compat/__init__.py", '    """A process that ran tests is about to end."""\n    cov.save(config)', '    """A process that ran tests is about to end."""', "tests/plugins/test_plugins.py -k cov"),
     Mutant("scope-judged-again", ENGINE + "dispatcher.cc", " && !queue_.shares_scope(attempt.test)) return kJudgedAgain;", ") return kJudgedAgain;", E2E + "test_scope_isolation.py"),
@@ -68,19 +68,42 @@ MUTANTS = (
     Mutant("teardown-not-waited-for", ENGINE + "dispatcher_scopes.cc", "  if (!due || held_.count(*due) != 0 || stopping_) return false;", "  if (!due || held_.count(*due) != 0 || !stopping_) return false;", E2E + "test_fork_tree.py"),
     Mutant("no-teardown-when-stopped", ENGINE + "dispatcher_scopes.cc", "  bool all = stopping_ && !any_busy();", "  bool all = false;", E2E + "test_fork_tree.py"),
     Mutant("fixtures-processes-are-leaks", ENGINE + "slot_scopes.cc", "    zygote->residents = os::children_of(zygote->pid);\n", "", E2E + "test_fork_tree.py"),
-    Mutant("dead-scope-tried-for-ever", ENGINE + "dispatcher_scopes.cc", "  tree_.dead(scope);\n  const", "  const", E2E + "test_fork_tree.py"),
     Mutant("lost-scope-not-set-up-again", ENGINE + "dispatcher_scopes.cc", "  bool needed = tree_.at(scope).left > 0;\n  tree_.lost(scope);", "  bool needed = tree_.at(scope).left > 0;\n  tree_.over(scope, 0);\n  tree_.dead(scope);", E2E + "test_fork_tree.py"),
     Mutant("own-ignored", ENGINE + "dispatcher_scopes.cc", "if (!tests_[i].settled && !tests_[i].own && tree_", "if (!tests_[i].settled && tree_", E2E + "test_fork_tree.py"),
     Mutant("scopes-overlap", "engine/plan/scheduler.cc", "  if (problem_.one_chunk && (!may_open_ || is_open_elsewhere())) return std::nullopt;\n", "", E2E + "test_isoscope.py"),
     Mutant("next-scope-before-teardown", "engine/plan/scheduler.cc", "(!may_open_ || is_open_elsewhere())", "is_open_elsewhere()", E2E + "test_isoscope.py"),
-    Mutant("everybody-is-last", ENGINE + "dispatcher_nodes.cc", '{"others", others}', '{"others", false}', E2E + "test_iso_scheduling.py"),
-    Mutant("nobody-is-released", ENGINE + "dispatcher_nodes.cc", "  node.released.insert(test);\n", "", E2E + "test_iso_scheduling.py"),
+    Mutant("everybody-is-last", ENGINE + "dispatcher_nodes.cc", '{"others", others}', '{"others", others && false}', E2E + "test_iso_scheduling.py"),
     Mutant("nobody-closes", ENGINE + "dispatcher_nodes.cc", "    if (!node.open || is_used(name)) continue;", "    if (true) continue;", E2E + "test_iso_scheduling.py"),
     Mutant("setup-unlocked", PYTHON + "compat/isoscope.py", "fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", E2E + "test_iso_scheduling.py"),
     Mutant("orphans-stay", "shim/forkloop.c", "    waitpid(info.si_pid, NULL, WNOHANG);", "    return;", "tests/unit/test_forkloop.py"),
     Mutant("children-keep-descriptors", "shim/forkloop.c", "    close(polled[0].fd);\n    forget_children();\n    return 1;", "    close(polled[0].fd);\n    count = 0;\n    return 1;", "tests/unit/test_forkloop.py"),
     Mutant("handlers-of-forks-left-out", "shim/forkloop.c", "    child();\n  } else {", "    (void)child;\n  } else {", "tests/unit/test_forkloop.py"),
     Mutant("frozen-for-ever", PYTHON + "garbage.py", "        gc.unfreeze()", "        pass", "tests/unit/test_garbage.py"),
+    Mutant("resource-made-by-tests", PYTHON + "resources.py", "if runner is None or runner.makes == mine:", "if True:", E2E + "test_resources.py"),
+    Mutant("resource-never-checked", ENGINE + "broker.cc", "if (entry.state == State::Ready && !closing_) check(resource);", "", E2E + "test_resources.py"),
+    Mutant("resource-dies-unseen", ENGINE + "broker.cc", 'if (is_current()) lose(resource, "its process has ended", false);', "", E2E + "test_resources.py"),
+    Mutant("scopes-of-the-lost-stay", ENGINE + "broker.cc", "  host_.on_replaced(resource);\n", "", E2E + "test_resources.py"),
+    Mutant("worker-keeps-the-old-value", PYTHON + "child.py", "request._fixturedef.finish(request)", "pass", E2E + "test_resources.py"),
+    Mutant("breaker-not-blamed", ENGINE + "attempts.cc", "return !lost.empty() && times < 2;", "return !lost.empty() && times < 4;", E2E + "test_resources.py"),
+    Mutant("leases-ignored", "engine/plan/scheduler.cc", "return use.most == 0 || others < use.most;", "return true;", E2E + "test_resources.py"),
+    Mutant("resource-torn-down-first", ENGINE + "dispatcher_resources.cc", "if (needed && tree_.is_live(", "if (needed && !tree_.has(0) && tree_.is_live(", E2E + "test_resources.py"),
+    Mutant("keeper-killed-with-the-engine", PYTHON + "keeper.py", "        with contextlib.suppress(BaseException):\n            self._tear_down()\n        kill_descendants", "        kill_descendants", E2E + "test_resources.py"),
+    Mutant("controller-kills-keepers", PYTHON + "controller.py", "                if stray in self._keepers:\n                    continue\n", "", E2E + "test_resources.py"),
+    Mutant("aborted-without-teardown", ENGINE + "dispatcher.cc", "[this](pid_t pid) { return broker_.owns(pid); });", "[](pid_t) { return false; });", E2E + "test_resources.py"),
+    Mutant("setup-of-a-resource-not-charged", ENGINE + "broker.cc", '  host_.on_failed(entry.id, "setup", attempt);\n', "", E2E + "test_resources.py"),
+    Mutant("given-up-never", ENGINE + "broker.cc", "return entry.unused_deaths >= kMaxDeaths || entry.blamed >= kMaxDeaths;", "return entry.blamed < -1;", E2E + "test_resources.py"),
+    Mutant("children-by-the-fixtures-order", PYTHON + "children.py", "        tracker.finish(tracker.of_fixtures)", "        pass", E2E + "test_children.py"),
+    Mutant("fixtures-children-are-killed", PYTHON + "children.py", "        tracker.of_fixtures.update(tracker.children())", "        pass", E2E + "test_children.py"),
+    Mutant("only-direct-children", PYTHON + "children.py", "for root in waiting for pid in (root, *descendants_of(root))", "for root in waiting for pid in (root,)", E2E + "test_children.py"),
+    Mutant("threads-share-children", PYTHON + "children.py", "if int(thread) not in others:", "if True:", E2E + "test_children.py"),
+    Mutant("helpers-are-children", PYTHON + "children.py", "if pid not in helpers and (pid", "if (pid", E2E + "test_children.py"),
+    Mutant("orphans-go-to-init", PYTHON + "children.py", "            if not _active:\n                _become_subreaper()\n", "", E2E + "test_children.py"),
+    Mutant("guards-unmarked", PYTHON + "guards.py", "            item.add_marker(pytest.mark.timeout(found.seconds))", "            pass", E2E + "test_guards.py"),
+    Mutant("guards-drift-unseen", PYTHON + "guards.py", "elif seconds > entry.seconds:", "elif seconds < 0:", E2E + "test_guards.py"),
+    Mutant("no-last-resort", PYTHON + "guards.py", "faulthandler.dump_traceback_later(seconds, exit=True, file=self.stderr)", "pass", E2E + "test_guards.py"),
+    Mutant("no-native-stack", "shim/crashnote.c", "    if (stacks_fd >= 0) write_native_stack(context);\n", "    if (stacks_fd >= 0 && owner < 0) write_native_stack(context);\n", E2E + "test_crash_report.py"),
+    Mutant("frames-of-the-handler-stay", "shim/crashnote.c", "while (first < count && frames", "while (first < 0 && frames", E2E + "test_crash_report.py"),
+    Mutant("failure-not-waited-for", ENGINE + "dispatcher.h", "(unseen_ > 0 || (pause_on_failure_ && parked_ > 0))", "(unseen_ > 0)", E2E + "test_resources.py -k first_failure"),
 )  # fmt: skip
 
 
@@ -120,6 +143,9 @@ def main() -> int:
     chosen = [m for m in MUTANTS if not sys.argv[1:] or m.name in sys.argv[1:]]
     prepare()
     build()
+    if not run(E2E + "test_worker_identity.py"):
+        print("the tests do not pass without a mutant either: this proves nothing")
+        return 1
     unnoticed = 0
     for mutant in chosen:
         path = COPY / mutant.file
@@ -131,7 +157,7 @@ def main() -> int:
         try:
             path.write_text(text.replace(mutant.before, mutant.after))
             try:
-                if mutant.file.endswith((".cc", ".c")):
+                if mutant.file.endswith((".cc", ".c", ".h")):
                     build()
             except subprocess.CalledProcessError:
                 print(f"{mutant.name}: cannot be built, and proves nothing", flush=True)
@@ -140,7 +166,7 @@ def main() -> int:
             passed = run(mutant.tests)
         finally:
             path.write_text(text)
-            if mutant.file.endswith((".cc", ".c")):
+            if mutant.file.endswith((".cc", ".c", ".h")):
                 build()
         unnoticed += passed
         print(f"{mutant.name}: {'NOT NOTICED by ' + mutant.tests if passed else 'noticed'}", flush=True)

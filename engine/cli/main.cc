@@ -61,7 +61,9 @@ int main(int argc, char** argv) {
   CLI::App app{"Holdfast: a fault-tolerant test engine. Run suites with `pytest --holdfast`."};
   app.set_version_flag("--version", std::string("holdfast ") + holdfast::kVersion);
   app.require_subcommand(1);
-  app.footer("Of ledgers and histories: holdfast history | show | shard | merge | pollution (each with --help).");
+  app.footer(
+      "Of ledgers and histories: holdfast history | show | shard | merge | pollution (each with --help). Of a suite's "
+      "deadlines: holdfast check-guards.");
 
   holdfast::run::Options options;
   std::string slots = "auto";

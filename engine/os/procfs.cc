@@ -143,10 +143,15 @@ int kill_descendants(pid_t root, const std::function<bool(pid_t)>& spare) {
   for (int pass = 0; pass < 100; ++pass) {
     bool found = false;
     std::vector<pid_t> targets;
-    for (pid_t child : children_of(root)) {
-      if (spare(child)) continue;
-      targets.push_back(child);
-      for (pid_t below : descendants_of(child)) targets.push_back(below);
+    std::vector<pid_t> parents{root};
+    while (!parents.empty()) {
+      pid_t parent = parents.back();
+      parents.pop_back();
+      for (pid_t child : children_of(parent)) {
+        if (spare(child)) continue;
+        targets.push_back(child);
+        parents.push_back(child);
+      }
     }
     for (pid_t pid : targets) {
       char state = process_state(pid);

@@ -148,8 +148,13 @@ bool Scheduler::fits(int slot, std::size_t task) const {
   return std::all_of(demand.tokens.begin(), demand.tokens.end(), [&](const TokenUse& use) {
     auto found = claims_.find(use.token);
     if (found == claims_.end()) return true;
-    return std::none_of(found->second.begin(), found->second.end(),
-                        [&](const Claim& claim) { return claim.slot != slot && (claim.exclusive || use.exclusive); });
+    std::uint32_t others = 0;
+    for (const Claim& claim : found->second) {
+      if (claim.slot == slot) continue;
+      if (claim.exclusive || use.exclusive) return false;
+      ++others;
+    }
+    return use.most == 0 || others < use.most;
   });
 }
 

@@ -20,10 +20,11 @@
 
 namespace holdfast::plan {
 
-/// A named thing that tests share (`exclusive="port:8080"`): any number of readers, or one writer.
+/// A named thing that tests share (`exclusive="port:8080"`): one writer, or readers.
 struct TokenUse {
   std::uint32_t token = 0;
   bool exclusive = true;
+  std::uint32_t most = 0;  ///< Readers at a time; 0 for any number.
 };
 
 /// What a test needs while it runs.

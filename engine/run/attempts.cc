@@ -9,6 +9,7 @@ namespace holdfast::run {
 namespace {
 
 bool is_retry(const Earlier& attempt) { return attempt.cause == kRetried; }
+bool was_judged_again(const Earlier& attempt) { return attempt.cause == kJudgedAgain; }
 
 }  // namespace
 
@@ -20,16 +21,23 @@ bool may_retry(const std::string& verdict, const std::vector<Earlier>& earlier, 
   return used < limit->second;
 }
 
+bool may_blame_resources(const std::vector<std::string>& lost, const std::vector<Earlier>& earlier) {
+  auto times =
+      std::count_if(earlier.begin(), earlier.end(), [](const Earlier& attempt) { return attempt.cause == kResourceLost; });
+  return !lost.empty() && times < 2;
+}
+
 void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, journal::Record& record, wire::Json& reports,
            wire::Json& notes, wire::Json& detail) {
   bool good = is_good(record.verdict);
-  bool polluted = good && !earlier.empty() && std::none_of(earlier.begin(), earlier.end(), is_retry);
+  bool polluted = good && std::any_of(earlier.begin(), earlier.end(), was_judged_again) &&
+                  std::none_of(earlier.begin(), earlier.end(), is_retry);
   bool flaky = std::any_of(earlier.begin(), earlier.end(),
                            [&](const Earlier& attempt) { return is_retry(attempt) && attempt.verdict != record.verdict; });
   if (polluted) notes.push_back("polluted");
   if (flaky) notes.push_back("flaky");
   if (good && ((polluted && sternness.strict) || (flaky && sternness.flaky_fails))) {
-    const Earlier& blamed = polluted ? earlier.front() : *std::find_if(earlier.begin(), earlier.end(), is_retry);
+    const Earlier& blamed = *std::find_if(earlier.begin(), earlier.end(), polluted ? was_judged_again : is_retry);
     record.attempt_verdict = record.verdict;
     record.verdict = blamed.verdict;
     reports = blamed.reports;

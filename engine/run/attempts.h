@@ -17,6 +17,8 @@ using Retries = std::map<std::string, int>;
 inline constexpr const char* kJudgedAgain = "judged again";
 /// or the user wants that what ended like this is tried again.
 inline constexpr const char* kRetried = "retried";
+/// or a resource that it used did not work any more when it had failed.
+inline constexpr const char* kResourceLost = "resource lost";
 
 /// An attempt that was not the last one.
 struct Earlier {
@@ -28,6 +30,9 @@ struct Earlier {
 
 /// Whether `allowed` has a try left for a test that has ended with `verdict` after the `earlier` ones.
 bool may_retry(const std::string& verdict, const std::vector<Earlier>& earlier, const Retries& allowed);
+
+/// Whether a test whose resources have been lost may have failed for that alone: twice, the second time while it was alone.
+bool may_blame_resources(const std::vector<std::string>& lost, const std::vector<Earlier>& earlier);
 
 struct Sternness {
   bool strict = false;       ///< A polluted test fails,

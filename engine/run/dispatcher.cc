@@ -73,7 +73,8 @@ std::string text_of(const wire::Json& reports) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(os::Loop& loop, const Options& options) : loop_(loop), options_(options), outbox_(loop, outbox_host()) {}
+Dispatcher::Dispatcher(os::Loop& loop, const Options& options)
+    : loop_(loop), options_(options), outbox_(loop, outbox_host()), broker_(loop, limits_, broker_host()) {}
 
 Dispatcher::~Dispatcher() = default;
 
@@ -107,7 +108,10 @@ void Dispatcher::on_control_frame(const wire::Json& frame) {
     stop(number(frame, "grace", limits_.grace));
   } else if (type == "seen") {
     unseen_ = std::max(0, unseen_ - 1);
-    if (unseen_ == 0 && running_) wake_idle();
+    if (unseen_ == 0 && running_) {
+      resume_staged();
+      wake_idle();
+    }
   } else if (type == "finish") {
     finish(frame.value("exitstatus", 0));
   }
@@ -213,6 +217,10 @@ void Dispatcher::relay(const wire::Json& frame) {
     read_scopes(frame);
     return;
   }
+  if (frame.value("t", "") == "resources") {
+    read_resources(frame);
+    return;
+  }
   if (frame.value("t", "") == "items") {
     for (const wire::Json& item : frame.value("items", wire::Json::array())) {
       ids_.push_back(item.value("id", ""));
@@ -225,6 +233,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.own = item.value("own", false);
       test.scope = item.value("in", Tree::kNone);
       if (!tree_.has(test.scope)) test.scope = Tree::kNone;
+      test.needs = number_of_needs(item.value("needs", Broker::Needs{}));
       wishes_.add(ids_.back(), item, known, memory_.limit, tree_.outermost(test.scope));
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
@@ -241,6 +250,8 @@ void Dispatcher::on_collection_restarted() {
   tests_.clear();
   wishes_.clear();
   tree_.clear();
+  scope_needs_.clear();
+  broker_.clear();
   if (ledger_) keep(ledger_->forget_tests());
   tell({{"t", "restart"}});
 }
@@ -251,7 +262,7 @@ void Dispatcher::on_ready(const wire::Json& frame) {
       fail_run("died", "the root zygote ended, and collecting again found other tests");
       return;
     }
-    for (auto& [slot, socket] : waiting_for_root_) root_->start_slot_zygote(slot, socket, forkable_);
+    for (auto& [slot, socket] : waiting_for_root_) root_->start_slot_zygote(slot, socket, forkable_, slot >= options_.slots);
     waiting_for_root_.clear();
     return;
   }
@@ -278,6 +289,7 @@ void Dispatcher::run_tests() {
   for (Test& test : tests_) {
     if (!forkable_) test.scope = Tree::kNone;
     tree_.expect(test.scope);
+    broker_.expect(needs_[test.needs]);
   }
   if (Status status = ledger_->add_tests(ids_); !status) {
     fail_run(status.error().kind == ErrorKind::UserMistake ? "usage" : "records", status.error().message());
@@ -291,6 +303,7 @@ void Dispatcher::run_tests() {
   known_.clear();
   if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
   if (resume_) start_slots(queue_.waiting());
+  if (!queue_.empty()) broker_.begin(options_.slots);
   if (tell_starts_) tell_remaining();
   check_end();
 }
@@ -306,6 +319,7 @@ void Dispatcher::replay() {
       tests_[index].settled = true;
       queue_.settle(index);
       tree_.settle(tests_[index].scope);
+      broker_.settle(needs_of(index));
     } else {
       // A module that died in import: known already, and perhaps imported again just now.
       fatal_.erase(std::remove_if(fatal_.begin(), fatal_.end(),
@@ -355,6 +369,7 @@ bool Dispatcher::settle_without_run(journal::Record record, const std::string& i
     tests_[test].settled = true;
     queue_.settle(test);
     tree_.settle(tests_[test].scope);
+    broker_.settle(needs_of(test));
   }
   settle(record, id, false, wire::Json::array(), std::move(detail));
   return true;
@@ -383,7 +398,7 @@ SlotHost Dispatcher::slot_host() {
       root_->revive();
       return;
     }
-    root_->start_slot_zygote(slot, socket, forkable_);
+    root_->start_slot_zygote(slot, socket, forkable_, slot >= options_.slots);
   };
   host.zygote_config = [this] { return root_->start_config(); };
   host.on_idle = [this](int slot) { give_work(slot); };
@@ -391,13 +406,11 @@ SlotHost Dispatcher::slot_host() {
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
   host.on_ask = [this](int slot) { on_ask(slot); };
   host.on_went_on = [this](std::size_t test, int slot) { tell_if_it_takes_long(test, slot); };
-  host.on_scope_ready = [this](int slot, int scope, double seconds, const std::string& fixture, const std::string& reason) {
-    on_scope_ready(slot, scope, seconds, fixture, reason);
-  };
+  host.on_scope_ready = [this](int slot, int scope, const wire::Json& ready) { on_scope_ready(slot, scope, ready); };
   host.on_scope_lost = [this](int slot, int scope, bool owner) { on_scope_lost(slot, scope, owner); };
   host.on_replica = [this](int slot, int scope, bool good) { on_replica(slot, scope, good); };
   host.is_zygote = [this](pid_t pid) {
-    return std::any_of(slots_.begin(), slots_.end(), [pid](const auto& s) { return s->owns(pid); });
+    return broker_.owns(pid) || std::any_of(slots_.begin(), slots_.end(), [pid](const auto& s) { return s->owns(pid); });
   };
   host.on_node = [this](int slot, std::size_t test, const std::string& kind, const std::string& node) {
     on_node(slot, test, kind, node);
@@ -461,7 +474,7 @@ void Dispatcher::give_work(int slot) {
   workers_gone(slot);
   if (!idle->idle()) return;
   if (tear_down_in(*idle) || close_node_in(*idle)) return;
-  if (!stopping_ && unseen_ > 0) return;
+  if (holds_back()) return;
   if (!stopping_ && !queue_.empty() && must_wait_for_memory()) return;
   queue_.may_open(!tree_.any_leaving() && !any_node_unused());
   std::optional<std::size_t> test;
@@ -541,7 +554,8 @@ void Dispatcher::on_ask(int slot) {
   }
   // A test that waits for its second judgement goes first, in its own process; the worker and its fixtures wait meanwhile.
   // And with -x nobody knows yet whether the present one will fail.
-  bool go = judged_again_ == 0 && !pause_on_failure_;
+  // What a test needs may have to be looked at before it begins.
+  bool go = judged_again_ == 0 && !pause_on_failure_ && (!test || needs_of(*test).empty());
   if (go) announce_quick_ones(slot, next);
   asking->answer(next, go);
   if (!next.empty() && !go) reserved_[slot] = next.front();
@@ -554,7 +568,7 @@ void Dispatcher::announce_quick_ones(int slot, std::vector<Order>& next) {
     const Test& last = tests_[next.back().test];
     seconds += last.usual < 0 ? kAheadSeconds : last.usual;
     std::optional<std::size_t> test = queue_.plain_next(slot);
-    if (!test || tests_[*test].usual < 0 || seconds + tests_[*test].usual > kAheadSeconds) return;
+    if (!test || !needs_of(*test).empty() || tests_[*test].usual < 0 || seconds + tests_[*test].usual > kAheadSeconds) return;
     if (queue_.take(slot, true) != test) return;
     std::optional<Order> order = begin_attempt(*test, slot);
     if (!order) return;
@@ -596,6 +610,11 @@ void Dispatcher::on_finished(Attempt attempt) {
     on_abandoned(attempt.test, attempt.slot);
     return;
   }
+  if (!await_check(attempt)) decide(std::move(attempt));
+}
+
+/// Its verdict, or another try.
+void Dispatcher::decide(Attempt attempt) {
   const Evidence& evidence = attempt.evidence;
   Test& state = tests_[attempt.test];
   journal::Record record;
@@ -623,10 +642,15 @@ void Dispatcher::on_finished(Attempt attempt) {
     notes.push_back("slow");
     detail["usual"] = state.usual;
   }
+  if (!attempt.lost.empty() && !is_good(record.verdict)) {
+    notes.push_back("broke");
+    detail["broke"] = attempt.lost;
+    broker_.blame(needs_of(attempt.test), attempt.lost);
+  }
   add_to_phase(attempt.reports, "setup", std::exchange(state.setup, 0));
   Verdict verdict{attempt.test,      std::move(record), std::move(notes), std::move(attempt.reports),
                   std::move(detail), attempt.memory};
-  settle_in_tree(attempt.test);
+  settle_around(attempt.test);
   if (!hold(verdict)) conclude(std::move(verdict));
   if (attempt.scope >= 0) on_setup_failed(attempt, false);
   wake_idle();
@@ -650,6 +674,7 @@ void Dispatcher::conclude(Verdict verdict) {
 // fails is tried again as often as the user wants that for its verdict.
 std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::string& verdict) const {
   if (is_good(verdict) || stopping_) return "";
+  if (may_blame_resources(attempt.lost, tests_[attempt.test].earlier)) return kResourceLost;
   if (attempt.reused && !attempt.before.empty() && !queue_.shares_scope(attempt.test)) return kJudgedAgain;
   const Test& test = tests_[attempt.test];
   return may_retry(verdict, test.earlier, test.retries != nullptr ? *test.retries : retries_) ? kRetried : "";
@@ -665,8 +690,9 @@ void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Js
   test.earlier.push_back(Earlier{record.verdict, cause, attempt.reports, std::move(detail)});
   test.urgent = true;
   ++judged_again_;
-  // What ran out of memory is tried with all the memory that there is.
-  queue_.put_back(attempt.test, true, record.verdict == "oom");
+  // What ran out of memory is tried with all the memory that there is; and where a resource dies twice, it will be known whose
+  // doing that is.
+  queue_.put_back(attempt.test, true, record.verdict == "oom" || (cause == kResourceLost && test.earlier.size() > 1));
 }
 
 // What the log and the controller are to hear, once the verdict is safe in the ledger.
@@ -713,6 +739,7 @@ OutboxHost Dispatcher::outbox_host() {
 
 void Dispatcher::on_abandoned(std::size_t test, int slot) {
   forget_staged(slot);
+  in_use_.erase(test);
   queue_.finished(slot, test);
   keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
   outbox_.deliver_soon();
@@ -755,7 +782,8 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
 
 void Dispatcher::check_end() {
   if (!running_ || told_end_) return;
-  if (is_unfinished()) return;
+  broker_.tidy();
+  if (is_unfinished() || !all_closed()) return;
   if (!outbox_.deliver()) return;  // A failure to keep them comes back here.
   told_end_ = true;
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
@@ -775,7 +803,7 @@ bool Dispatcher::is_unfinished() const {
   // Somebody has to end these, who can: not what was shut down.
   bool open = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut(); });
   bool kept = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut() && s->has_worker(); });
-  if (busy || kept || (open && (tree_.any_live() || !held_.empty() || any_node_open()))) return true;
+  if (busy || kept || parked_ > 0 || (open && (tree_.any_live() || !held_.empty() || any_node_open()))) return true;
   return !stopping_ && (!queue_.empty() || !reserved_.empty() || !staged_.empty());
 }
 
@@ -804,6 +832,7 @@ void Dispatcher::finish(int exit_status) {
   if (ending_) return;
   ending_ = true;
   for (const auto& slot : slots_) slot->shut_down();
+  broker_.shut_down();
   conclude_held();
   // A second more than what one teardown may take: its hooks are the user's code too.
   root_->finish(exit_status, limits_.grace + 5);
@@ -826,8 +855,11 @@ void Dispatcher::abort_run() {
   ending_ = true;
   for (const auto& slot : slots_) slot->shut_down();
   root_->kill();
-  os::kill_descendants(::getpid(), [](pid_t) { return false; });
-  end();
+  os::kill_descendants(::getpid(), [this](pid_t pid) { return broker_.owns(pid); });
+  // Only resources are left: what a cloud or a server has been asked for must be given back.
+  after_close_ = [this] { end(); };
+  broker_.close(limits_.grace);
+  if (broker_.idle()) end();
 }
 
 void Dispatcher::end() {
@@ -840,6 +872,7 @@ void Dispatcher::end() {
     ::poll(nullptr, 0, 5);
   }
   slots_.clear();
+  broker_.forget();
   if (ledger_) [[maybe_unused]]
     Status noted = ledger_->add_event("ended", "", loop_.clock().wall());
   ledger_.reset();
@@ -850,7 +883,7 @@ void Dispatcher::end() {
 
 void Dispatcher::kill_strays() {
   for (pid_t child : os::children_of(::getpid())) {
-    bool ours = root_->owns(child) ||
+    bool ours = root_->owns(child) || broker_.owns(child) ||
                 std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) { return s->zygote_pid() == child; });
     if (ours) continue;
     for (pid_t below : os::descendants_of(child)) ::kill(below, SIGKILL);

@@ -23,6 +23,7 @@
 #include "plan/scheduler.h"
 #include "report/event_log.h"
 #include "run/attempts.h"
+#include "run/broker.h"
 #include "run/limits.h"
 #include "run/outbox.h"
 #include "run/root.h"
@@ -63,6 +64,7 @@ class Dispatcher {
     bool settled = false;
     bool urgent = false;               ///< It waits for its second judgement.
     bool own = false;                  ///< Its mark insists on a process of its own.
+    std::uint32_t needs = 0;           ///< Which resources: a number in needs_.
     int scope = Tree::kNone;           ///< The innermost one around it, of those that are set up for many tests.
     double setup = 0;                  ///< Seconds for which scopes were set up when it was to begin.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
@@ -109,6 +111,7 @@ class Dispatcher {
   void on_ask(int slot);
   void on_worker_ended(const WorkerEnd& end);
   void on_finished(Attempt attempt);
+  void decide(Attempt attempt);
   void conclude(Verdict verdict);
   [[nodiscard]] bool any_busy() const;
   [[nodiscard]] bool is_unfinished() const;
@@ -119,13 +122,13 @@ class Dispatcher {
   void set_up(Slot& slot, int scope, const Order& order);
   void resume_staged();
   bool tear_down_in(Slot& slot);
-  void on_scope_ready(int slot, int scope, double seconds, const std::string& fixture, const std::string& reason);
+  void on_scope_ready(int slot, int scope, const wire::Json& ready);
   void to_worker(int slot, int scope, const std::string& fixture, const std::string& reason);
   void on_scope_lost(int slot, int scope, bool owner);
   void on_replica(int slot, int scope, bool good);
   void on_setup_failed(const Attempt& attempt, bool again);
   void on_torn_down(const Attempt& attempt);
-  void settle_in_tree(std::size_t test);
+  void settle_around(std::size_t test);
   bool hold(Verdict& verdict);
   void charge(const Attempt& attempt, const std::string& verdict, std::optional<Verdict>& held);
   void forget_staged(int slot);
@@ -140,6 +143,18 @@ class Dispatcher {
   [[nodiscard]] bool any_node_unused() const;
   bool close_node_in(Slot& slot);
   void on_node_closed(const Attempt& attempt);
+
+  // dispatcher_resources.cc
+  BrokerHost broker_host();
+  SlotHost resource_slot_host();
+  void read_resources(const wire::Json& frame);
+  std::uint32_t number_of_needs(const Broker::Needs& needs);
+  [[nodiscard]] const Broker::Needs& needs_of(std::size_t test) const { return needs_[tests_[test].needs]; }
+  void discard_built_on(int resource);
+  bool await_check(Attempt& attempt);
+  bool all_closed();
+  /// With -x: a failure may be about to end the run, so nothing begins.
+  [[nodiscard]] bool holds_back() const { return !stopping_ && (unseen_ > 0 || (pause_on_failure_ && parked_ > 0)); }
 
   void log_scope(const char* what, int scope, int slot, std::optional<double> seconds = {});
 
@@ -185,7 +200,15 @@ class Dispatcher {
   std::map<int, Verdict> held_;         ///< By scope: of the test that ended last, until the scope is torn down.
   std::map<int, std::size_t> last_in_;  ///< By scope: that test, or the latest one.
   std::map<std::string, Node> nodes_;   ///< By id.
-  double stop_grace_ = 0;               ///< Seconds.
+  Broker broker_;
+  std::vector<Broker::Needs> needs_{{}};                           ///< Different ones that tests have,
+  std::map<Broker::Needs, std::uint32_t> needs_numbers_{{{}, 0}};  ///< and where each of them is.
+  std::vector<Broker::Needs> scope_needs_;                         ///< By scope.
+  std::map<int, std::vector<int>> built_on_;        ///< By scope: how often they had been made when it was set up.
+  std::map<std::size_t, std::vector<int>> in_use_;  ///< By running test: how often its resources had been made.
+  int parked_ = 0;                                  ///< Tests whose resources are being looked at before they get a verdict.
+  std::function<void()> after_close_;               ///< What waits for the end of all resources.
+  double stop_grace_ = 0;                           ///< Seconds.
   std::vector<std::string> ids_;
   std::vector<std::string> found_again_;
   std::vector<Test> tests_;

@@ -19,6 +19,7 @@ constexpr std::uint32_t kWorkerOfScope = 0x80000000U;
 void Dispatcher::read_scopes(const wire::Json& frame) {
   for (const wire::Json& scope : frame.value("scopes", wire::Json::array())) {
     if (!tree_.add(scope.value("id", ""), scope.value("level", ""), scope.value("parent", Tree::kNone))) return;
+    scope_needs_.push_back(scope.value("needs", Broker::Needs{}));
   }
 }
 
@@ -41,11 +42,18 @@ void Dispatcher::stage(int slot, Order order) {
   }
   Tree::Step step = tree_.next(scope, [here](int other) { return here->has(other); });
   staged_.erase(slot);
+  const Broker::Needs& needs = needs_of(order.test);
+  if (holds_back() || (!needs.empty() && !broker_.prepare(needs))) {
+    staged_[slot] = std::move(order);
+    return;
+  }
+  if (!needs.empty()) order.resources = broker_.values(needs);
   switch (step.kind) {
     case Tree::Step::Kind::Run: {
       order.scope = step.scope;
       // The next process waits ready, also beside a worker: for a second judgement, or to take its place.
       bool more = queue_.waiting() > 0 && (step.scope == Tree::kNone || tree_.at(step.scope).left > 1);
+      if (!needs.empty()) in_use_[order.test] = broker_.use(needs);
       here->begin(order, more);
       break;
     }
@@ -71,19 +79,27 @@ void Dispatcher::set_up(Slot& slot, int scope, const Order& order) {
   }
   staged_[slot.id()] = order;
   tree_.begin_setup(scope, slot.id());
+  built_on_[scope] = broker_.generations(scope_needs_[static_cast<std::size_t>(scope)]);
   log_scope("setup", scope, slot.id());
   Order first = order;
   first.reuse = false;
   slot.set_up(scope, tree_.at(scope).parent, first);
 }
 
-void Dispatcher::on_scope_ready(int slot, int scope, double seconds, const std::string& fixture, const std::string& reason) {
+void Dispatcher::on_scope_ready(int slot, int scope, const wire::Json& ready) {
   Order order = staged_.at(slot);
+  double seconds = ready.value("duration", 0.0);
+  const std::string reason = ready.value("reason", "");
   tree_.ready(scope, seconds);
   tests_[order.test].setup += seconds;
   log_scope("ready", scope, slot, seconds);
+  const Broker::Needs& needs = scope_needs_[static_cast<std::size_t>(scope)];
+  if (reason.empty() && !broker_.lost_since(needs, built_on_[scope]).empty()) {
+    find(slot)->discard(scope);  // A resource that it was built on is no more; its end makes us begin anew.
+    return;
+  }
   if (!reason.empty()) {
-    to_worker(slot, scope, fixture, reason);
+    to_worker(slot, scope, ready.value("fixture", ""), reason);
     order.reuse = queue_.may_reuse(order.test);
   }
   stage(slot, std::move(order));
@@ -92,11 +108,13 @@ void Dispatcher::on_scope_ready(int slot, int scope, double seconds, const std::
 
 /// Slots that wait for a scope look again.
 void Dispatcher::resume_staged() {
+  if (holds_back()) return;
   std::vector<int> waiting;
   for (const auto& [slot, order] : staged_) {
     Slot* here = find(slot);
     Tree::Step step = tree_.next(tests_[order.test].scope, [here](int other) { return here->has(other); });
-    if (here->idle() && !here->is_copying() && step.kind != Tree::Step::Kind::Wait) waiting.push_back(slot);
+    bool can = step.kind != Tree::Step::Kind::Wait && broker_.prepare(needs_of(order.test));
+    if (can && here->idle() && !here->is_copying()) waiting.push_back(slot);
   }
   for (int slot : waiting) {
     if (auto staged = staged_.find(slot); staged != staged_.end()) stage(slot, Order(staged->second));
@@ -215,7 +233,8 @@ void Dispatcher::put_staged_back() {
 
 // ---- the end of scopes -----------------------------------------------------------------------------------------------------
 
-void Dispatcher::settle_in_tree(std::size_t test) {
+void Dispatcher::settle_around(std::size_t test) {
+  broker_.settle(needs_of(test));
   int scope = tests_[test].scope;
   tree_.settle(scope);
   for (int here = scope; tree_.has(here); here = tree_.at(here).parent) last_in_[here] = test;

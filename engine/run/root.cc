@@ -170,9 +170,9 @@ void Root::revive() {
   if (pid_ == 0 && !failed_) restart_or_fail();
 }
 
-void Root::start_slot_zygote(int slot, const os::Fd& socket, bool forkable) {
+void Root::start_slot_zygote(int slot, const os::Fd& socket, bool forkable, bool keeper) {
   if (forkable) {
-    if (channel_) channel_->send({{"t", "zygote"}, {"slot", slot}}, {socket.get()});
+    if (channel_) channel_->send({{"t", "zygote"}, {"slot", slot}, {"keeper", keeper}}, {socket.get()});
     return;
   }
   std::vector<std::string> argv = argv_;

@@ -59,8 +59,9 @@ class Root {
   [[nodiscard]] pid_t pid() const { return pid_; }
   /// Starts a zygote again that died after the collection. Only needed when a slot's zygote has to be replaced.
   void revive();
-  /// Forks a slot's zygote, or, where forking is not safe, starts a bare one that runs a cold process a test.
-  void start_slot_zygote(int slot, const os::Fd& socket, bool forkable);
+  /// Forks a slot's zygote, or, where forking is not safe, starts a bare one that runs a cold process a test. `keeper`: for a
+  /// resource.
+  void start_slot_zygote(int slot, const os::Fd& socket, bool forkable, bool keeper);
   /// True for a process that the engine itself started (and that is not an orphan of a test).
   [[nodiscard]] bool owns(pid_t pid) const { return pid == pid_ || spawners_.count(pid) != 0; }
   /// Ends the session in the zygote (its pytest_sessionfinish) and the zygote, within `limit` seconds.

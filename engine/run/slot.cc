@@ -66,7 +66,8 @@ void Slot::ask_for_zygote() {
 void Slot::send_files(Zygote& zygote) {
   std::vector<int> descriptors = files_.descriptors();
   descriptors.push_back(stream_write_.get());
-  zygote.channel->send({{"t", "slot"}, {"slot", id_}, {"config", host_.zygote_config()}}, descriptors);
+  zygote.channel->send({{"t", "slot"}, {"slot", id_}, {"keeper", host_.keeper}, {"config", host_.zygote_config()}},
+                       descriptors);
 }
 
 // By number, since a process of a test becomes that of a scope, and back, and keeps its channel.
@@ -123,6 +124,8 @@ void Slot::on_zygote_frame(Zygote& zygote, const wire::Json& frame) {
     then(frame.value("pid", 0));
   } else if (type == "exited") {
     on_exited(frame.value("pid", 0), frame.value("status", 0), frame.value("maxrss", std::uint64_t{0}) << 10U);
+  } else if (type == "checked") {
+    host_.on_checked(id_, frame);
   }
 }
 
@@ -286,6 +289,7 @@ void Slot::begin(const Order& order, bool fork_next) {
   start_attempt(order);
   wire::Json go = {{"t", "go"}, {"test", order.test}, {"id", order.id}};
   if (order.reuse) go["reuse"] = true;
+  if (!order.resources.is_null()) go["resources"] = order.resources;
   go_ = std::move(go);
   if (order.memory > 0) {
     memory_group_ = os::MemoryGroup::create(fmt::format("holdfast-{}-{}", ::getpid(), id_), order.memory);
@@ -345,7 +349,7 @@ void Slot::on_test_frame(wire::Json frame) {
     on_set_up(frame);
   } else if (type != frame.end() && (*type == "left" || *type == "opened" || *type == "closed")) {
     host_.on_node(id_, attempt_.test, *type, frame.value("node", ""));
-  } else if (attempt_.tearing_down && type != frame.end() && (*type == "forked" || *type == "exited")) {
+  } else if (attempt_.tearing_down && type != frame.end() && (*type == "forked" || *type == "exited" || *type == "checked")) {
     // What it had been asked before it was told to tear down.
     if (*type == "forked") leaving_.push_back(frame.value("pid", 0));
   } else {

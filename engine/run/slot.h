@@ -40,6 +40,7 @@ struct Order {
   bool reuse = false;             ///< In the slot's worker.
   std::uint64_t memory = 0;       ///< Bytes that it declared; 0 for none. Only without `reuse`.
   int scope = Zygote::kSlotsOwn;  ///< Its process is forked from that of this scope, which the slot must have.
+  wire::Json resources;           ///< What it gets of those that it needs; null for none.
 };
 
 /// An ended attempt, for the dispatcher to record and show.
@@ -53,6 +54,7 @@ struct Attempt {
   std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
   double duration = 0;              ///< Seconds.
   std::uint64_t memory = 0;         ///< Bytes that its process grew by at most; 0 for one that ran in a worker.
+  std::vector<std::string> lost;    ///< Resources that did not work any more at its end.
   Evidence evidence;
   wire::Json reports = wire::Json::array();
   wire::Json done = wire::Json::object();  ///< The process's last frame.
@@ -79,10 +81,11 @@ struct SlotHost {
   std::function<void(int slot)> on_idle;
   std::function<void(Attempt attempt)> on_finished;
   std::function<void(std::size_t test, int slot)> on_abandoned;
-  /// A scope has been set up. `reason`: why its process cannot be forked, or empty; then it is the slot's worker now.
-  /// `fixture`: after which one that was seen.
-  std::function<void(int slot, int scope, double seconds, const std::string& fixture, const std::string& reason)>
-      on_scope_ready;
+  /// A scope has been set up, and this is what its process says of it (protocol/README.md, `ready`). With a `reason` it cannot
+  /// be forked, and is the slot's worker now.
+  std::function<void(int slot, int scope, const wire::Json& ready)> on_scope_ready;
+  /// The process of a resource has answered check().
+  std::function<void(int slot, const wire::Json& frame)> on_checked;
   /// The process of a scope has ended by itself; `owner`: the one that had set it up.
   std::function<void(int slot, int scope, bool owner)> on_scope_lost;
   /// The slot has a replica of that scope's process now, or could not get one.
@@ -101,6 +104,8 @@ struct SlotHost {
   std::function<void(int slot, const std::string& reason)> on_broken;
   /// Kills what was orphaned to the engine itself when the zygote of a slot died.
   std::function<void()> kill_strays;
+  /// The slot is there for one resource, whose process must have the time to tear down even if the engine dies.
+  bool keeper = false;
 };
 
 class Slot {
@@ -117,6 +122,12 @@ class Slot {
   /// Sets up a scope for the test of `first`, in a fork of the process of the scope above it (kSlotsOwn for none). Only when
   /// idle and without a worker. Ends in on_scope_ready, or as the test's own attempt.
   void set_up(int scope, int above, const Order& first);
+  /// The same for a resource, which takes the place of a scope.
+  void make(int resource, const std::string& id, const std::string& name, const Order& first);
+  /// Asks the process of a resource whether it still works. Ends in on_checked.
+  void check(int resource) { scopes_.at(resource)->channel->send({{"t", "check"}}); }
+  /// Kills the process in which a scope was set up, or a copy of it. Ends in on_scope_lost.
+  void discard(int scope);
   /// Gets a copy of the process in which `owner` has set up a scope. Only when idle. Ends in on_replica.
   void replicate(int scope, Slot& owner);
   /// Tears down a scope that this slot has set up. `last`: the test that it is told with; `fork_next`: whether another scope or
@@ -184,6 +195,7 @@ class Slot {
   void fork_process(Zygote& from);
   void discard_next();
   bool take_process(Zygote& from, const Order& order);
+  void begin_setup(Zygote& from, int scope, const Order& first, wire::Json order);
   void on_forked(int number, pid_t pid);
   void on_exited(pid_t pid, int status, std::uint64_t peak);
   void on_copied(bool good);

@@ -18,7 +18,14 @@ constexpr double kReplicaLimit = 10;
 }  // namespace
 
 void Slot::set_up(int scope, int above, const Order& first) {
-  Zygote& from = zygote_of(above);
+  begin_setup(zygote_of(above), scope, first, {{"t", "scope"}, {"scope", scope}});
+}
+
+void Slot::make(int resource, const std::string& id, const std::string& name, const Order& first) {
+  begin_setup(*own_, resource, first, {{"t", "resource"}, {"resource", id}, {"name", name}});
+}
+
+void Slot::begin_setup(Zygote& from, int scope, const Order& first, wire::Json order) {
   if (!take_process(from, first)) return;
   from_ = &from;
   files_.clear();
@@ -26,7 +33,9 @@ void Slot::set_up(int scope, int above, const Order& first) {
   start_attempt(first);
   attempt_.scope = scope;
   test_limit_ = 0;  // The test's own limit is for the test.
-  go_ = wire::Json{{"t", "scope"}, {"scope", scope}, {"test", first.test}, {"id", first.id}};
+  order.update({{"test", first.test}, {"id", first.id}});
+  if (!first.resources.is_null()) order["resources"] = first.resources;
+  go_ = std::move(order);
   send_go();
   check_deadline();
 }
@@ -64,8 +73,7 @@ void Slot::on_set_up(const wire::Json& frame) {
       return;
     }
   }
-  double seconds = frame.value("duration", 0.0);
-  host_.on_scope_ready(id_, scope, seconds, frame.value("fixture", ""), reason);
+  host_.on_scope_ready(id_, scope, frame);
 }
 
 void Slot::replicate(int scope, Slot& owner) {
@@ -145,6 +153,11 @@ void Slot::drop(int scope) {
   scopes_.erase(found);
   leaving_.push_back(zygote->pid);
   forget(*zygote);
+}
+
+void Slot::discard(int scope) {
+  auto found = scopes_.find(scope);
+  if (found != scopes_.end()) os::send_signal(found->second->pidfd, SIGKILL);
 }
 
 std::vector<int> Slot::replicas() const {

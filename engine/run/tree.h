@@ -6,6 +6,7 @@
 // - a scope that was lost (its process died) can be set up again; one that has failed for good never is.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -95,6 +96,7 @@ class Tree {
   [[nodiscard]] std::optional<int> set_up_by(int slot) const;
   /// One whose tests ran in this slot's worker, and that nobody needs any more.
   [[nodiscard]] std::optional<int> worker_in(int slot) const;
+  [[nodiscard]] bool is_live(int scope) const { return std::find(live_.begin(), live_.end(), scope) != live_.end(); }
   [[nodiscard]] bool any_live() const { return !live_.empty(); }
   /// Whether one is there that nobody needs any more.
   [[nodiscard]] bool any_leaving() const;

@@ -51,6 +51,11 @@ std::uint32_t Wishes::number_of(const nlohmann::json& wish) {
     auto token = tokens_.emplace(name, static_cast<std::uint32_t>(tokens_.size())).first->second;
     demand.tokens.push_back({token, exclusive.get<bool>()});
   }
+  const nlohmann::json leases = wish.value("leases", nlohmann::json::object());
+  for (const auto& [name, most] : leases.items()) {
+    auto token = tokens_.emplace("lease " + name, static_cast<std::uint32_t>(tokens_.size())).first->second;
+    demand.tokens.push_back({token, false, most.get<std::uint32_t>()});
+  }
   demands_.push_back(std::move(demand));
   return entry->second;
 }

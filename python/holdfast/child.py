@@ -59,6 +59,12 @@ class TestRunner:
         self.slate = slate
         self.sock: Optional[socket.socket] = None
         self.owner = 0
+        # What the engine has said of the resources that the test needs: id -> generation, and value, skip or problem.
+        self.resources: dict[str, wire.Frame] = {}
+        # The resource that this process makes, if it is that of one.
+        self.makes = ""
+        # Requests of the fixtures that have handed out a resource.
+        self._resource_requests: dict[str, Any] = {}
         self._held: list[wire.Frame] = []
         self._keywords_sent = False
         self._escaped = False
@@ -83,6 +89,7 @@ class TestRunner:
             Worker(self).run(order)
         if order["t"] != "go":
             self._become(order)
+        self.take_resources(order)
         self.run_item(self.item_of(order), str(order["id"]))
 
     def _become(self, order: wire.Frame) -> NoReturn:
@@ -92,7 +99,34 @@ class TestRunner:
             become_replica(self)
         if order["t"] == "close":
             close_node(self, order)
+        if order["t"] == "resource":
+            self.keep(self.item_of(order), order)
         ScopeProcess(self, self.scopes[int(order["scope"])]).run(order)
+
+    def keep(self, item: pytest.Item, order: wire.Frame) -> NoReturn:
+        """This is the process of a resource; `item` is a test that can see its fixture."""
+        from holdfast.keeper import Keeper
+
+        self.take_resources(order)
+        Keeper(self, item, order).run()
+
+    def take_resources(self, order: wire.Frame) -> None:
+        """What the engine gives to the test, or to the scope. A fixture that still has the value of one that is no more is torn down,
+        with all that was built on it."""
+        for name, entry in (order.get("resources") or {}).items():
+            known = self.resources.get(name)
+            request = self._resource_requests.pop(name, None)
+            if request is not None and known is not None and known["generation"] != entry["generation"]:
+                try:
+                    request._fixturedef.finish(request)
+                except (Exception, pytest.fail.Exception, pytest.skip.Exception):
+                    pass  # It is to be expected of what was built on something that has died.
+            elif request is not None:
+                self._resource_requests[name] = request
+            self.resources[name] = entry
+
+    def note_resource(self, name: str, request: Any) -> None:
+        self._resource_requests[name] = request
 
     def item_of(self, order: wire.Frame) -> pytest.Item:
         return self.session.items[int(order["test"])]

@@ -25,6 +25,7 @@ def run_spawner(channel: wire.Channel) -> NoReturn:
     files = SlotFiles(channel)
     config = frame["config"]
     # Descriptors keep their numbers over exec; these are far above what the interpreter opens.
+    keeper = bool(frame.get("keeper"))
     inherited = {"out": files.out, "err": files.err, "stacks": files.stacks, "slate": files.slate_fd, "stream": files.stream}
     os.environ[_CONFIG_VARIABLE] = json.dumps({"slot": frame["slot"], "files": inherited, "config": config})
 
@@ -38,7 +39,7 @@ def run_spawner(channel: wire.Channel) -> NoReturn:
             os.set_inheritable(number, True)
         os.execv(config["python"][0], [*config["python"], "-m", "holdfast.zygote", "--cold"])
 
-    serve_slot(channel, become_cold)
+    serve_slot(channel, become_cold, keeper=keeper)
     os._exit(3)
 
 
@@ -96,7 +97,10 @@ def run_cold(channel: wire.Channel) -> NoReturn:
             if reuse:
                 Worker(runner).run(first)
             for item in session.items:
+                if item.nodeid == test_id and first["t"] == "resource":
+                    runner.keep(item, first)
                 if item.nodeid == test_id:
+                    runner.take_resources(first)
                     runner.run_item(item, test_id)
             print(f"holdfast: {test_id} was not found again in a cold process", file=sys.stderr)
             os._exit(3)

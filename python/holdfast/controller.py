@@ -26,6 +26,8 @@ EXIT_INCOMPLETE = 12
 EXIT_INFRASTRUCTURE = 11
 # How long the engine may take to end after `finish`: it kills whatever is left, and has its own limits for that.
 _END_LIMIT = 60.0
+# How long resources may take to be torn down when the engine has died; a bit more than they give themselves (keeper.py, serve.py).
+_KEEPER_LIMIT = 30.0
 
 
 class _Terminated(BaseException):
@@ -54,6 +56,8 @@ class Controller:
         self.progress = Progress(None, 0)
         self._nodes: dict[int, WorkerNode] = {}
         self._partial_lines: dict[int, str] = {}
+        # Zygotes of resources: they end by themselves.
+        self._keepers: set[int] = set()
         self._own_children: set[int] = set(children_of(os.getpid()))
 
     # ---- talking to the engine
@@ -92,13 +96,17 @@ class Controller:
 
     def _kill_what_the_engine_left(self) -> None:
         """Its zygotes end by themselves; what else was below it is now below us (start_engine made us a subreaper)."""
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while time.monotonic() < began + 5 + (_KEEPER_LIMIT if self._keepers else 0):
+            if time.monotonic() > began + _KEEPER_LIMIT:
+                self._keepers.clear()
             strays = [p for p in children_of(os.getpid()) if p not in self._own_children and p != self.engine.pid]
             if not strays:
                 return
             for stray in strays:
-                for pid in (*descendants_of(stray), stray):
+                if stray in self._keepers:
+                    continue
+                for pid in (*descendants_of(stray, self._keepers), stray):
                     try:
                         os.kill(pid, signal.SIGKILL)
                     except OSError:
@@ -252,6 +260,9 @@ class Controller:
             return
         if kind == "scope":
             self.summary.add_scope(frame)
+            return
+        if kind == "keeper":
+            self._keepers.add(int(frame["pid"]))
             return
         self.progress.clear()
         if kind == "result":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Collection
 
 
 def children_of(pid: int) -> list[int]:
@@ -36,17 +37,18 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def descendants_of(pid: int) -> list[int]:
-    found = children_of(pid)
+def descendants_of(pid: int, without: Collection[int] = ()) -> list[int]:
+    """But for `without` and what is below those."""
+    found = [p for p in children_of(pid) if p not in without]
     for other in found:  # Grows while it is walked.
-        found.extend(p for p in children_of(other) if p not in found)
+        found.extend(p for p in children_of(other) if p not in found and p not in without)
     return found
 
 
-def kill_descendants(pid: int) -> None:
-    """SIGKILL until a pass finds nothing running, at most 100 passes."""
+def kill_descendants(pid: int, spared: Collection[int] = ()) -> None:
+    """SIGKILL until a pass finds nothing running, at most 100 passes; but not to `spared` and what is below those."""
     for _ in range(100):
-        targets = [p for p in descendants_of(pid) if is_running(p)]
+        targets = [p for p in descendants_of(pid, spared) if is_running(p)]
         if not targets:
             return
         for target in targets:

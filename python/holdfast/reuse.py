@@ -39,6 +39,7 @@ class Worker:
             self._asked = False
             self._next = None
             runner.forget_test()
+            runner.take_resources(going)
             done = runner.run_protocol(runner.item_of(going), str(going["id"]))
             # A phase that is over must not be taken for one of the next test.
             runner.slate.enter(IDLE)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Fixtures that are another value in each slot: never taken from the process of a scope.
 _SLOTS_OWN = ("worker_id",)
 # What pytest takes for a failure of a fixture. (An outcome is no Exception.)
-_FAILURES = (Exception, pytest.fail.Exception, pytest.skip.Exception)
+FAILURES = (Exception, pytest.fail.Exception, pytest.skip.Exception)
 
 
 class Above:
@@ -121,10 +121,11 @@ class ScopeProcess:
         runner = self.runner
         runner.slate.enter(SETUP)
         runner.sets_up_alone = True
+        runner.take_resources(order)
         crash.reap_orphans_here()
         began = time.perf_counter()
         first = runner.item_of(order)
-        with _recorded(first, "setup"):
+        with recorded(first, "setup"):
             call = pytest.CallInfo.from_call(self._set_up, when="setup", reraise=None)
         if call.excinfo is not None:
             self._give_up(first, call)
@@ -144,13 +145,13 @@ class ScopeProcess:
         before = forksafe.descriptors()
         try:
             self.above.state.setup(self.scope.collector)
-        except _FAILURES:
+        except FAILURES:
             return "", ""  # It is kept on the stack, and raised again in each test.
         for name, item in self.scope.fixtures:
             try:
                 with self.above.pretended(item):
                     item._request.getfixturevalue(name)  # type: ignore[attr-defined]
-            except (*_FAILURES, SystemExit):
+            except (*FAILURES, SystemExit):
                 # pytest keeps it with the fixture, and raises it again in each test that asks for it.
                 return "", ""
             reason = forksafe.reason_since(before)
@@ -203,13 +204,13 @@ class ScopeProcess:
         """`frame` names the test that ended last: what goes wrong now is reported with it, as in pytest."""
         runner = self.runner
         runner.sets_up_alone = True
-        _end_with(runner, runner.item_of(frame), self._tear_down)
+        end_with(runner, runner.item_of(frame), self._tear_down)
 
 
 def _try(problems: list[BaseException], do: Callable[[Any], None], what: Any) -> None:
     try:
         do(what)
-    except _FAILURES as problem:
+    except FAILURES as problem:
         problems.append(problem)
 
 
@@ -223,11 +224,12 @@ def _raise(problems: list[BaseException]) -> None:
         raise group("errors in the teardown of a scope", problems)
 
 
-def _end_with(runner: TestRunner, last: pytest.Item, tear_down: Callable[[], None]) -> NoReturn:
+def end_with(runner: TestRunner, last: pytest.Item, tear_down: Callable[[], None]) -> NoReturn:
+    """Tears down, says what came of it, and ends the process."""
     runner.slate.enter(TEARDOWN)
     began = time.perf_counter()
     reports = []
-    with _recorded(last, "teardown"):
+    with recorded(last, "teardown"):
         call = pytest.CallInfo.from_call(tear_down, when="teardown", reraise=None)
     if call.excinfo is not None:
         report = runner.config.hook.pytest_runtest_makereport(item=last, call=call)
@@ -265,7 +267,7 @@ def close_node(runner: TestRunner, order: wire.Frame) -> NoReturn:
         finally:
             above.tear_down_scope(None)
 
-    _end_with(runner, item, begin_and_end)
+    end_with(runner, item, begin_and_end)
 
 
 def prepare(runner: TestRunner) -> None:
@@ -276,7 +278,7 @@ def prepare(runner: TestRunner) -> None:
 
 
 @contextlib.contextmanager
-def _recorded(item: pytest.Item, when: str) -> Iterator[None]:
+def recorded(item: pytest.Item, when: str) -> Iterator[None]:
     """What is printed and logged becomes a section of the test's next report, as pytest's hooks around the phases of a test do it."""
     with contextlib.ExitStack() as stack:
         logging_plugin: Any = item.config.pluginmanager.getplugin("logging-plugin")

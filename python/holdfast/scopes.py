@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Optional
 
 import pytest
 
+from holdfast.resources import declaration_of
 from holdfast.wire import Frame
 
 LEVELS = ("session", "package", "module", "class")
@@ -251,6 +252,8 @@ def _groups(uses: dict[pytest.Item, list[Use]]) -> dict[Any, list[list[Any]]]:
 
 def _matters(definition: Any) -> bool:
     function = definition.func
+    if declaration_of(definition) is not None:
+        return False  # It is set up in a process of its own; elsewhere it is a value.
     module = str(getattr(function, "__module__", "") or "")
     name = str(definition.argname)
     if module.startswith("_pytest.unittest"):

@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import socket
+import time
 import traceback
 from typing import TYPE_CHECKING, Callable
 
@@ -18,7 +19,7 @@ import pytest
 
 from holdfast import child, compat, crash, garbage, streams, wire
 from holdfast.engine_path import find_forkloop
-from holdfast.procs import kill_descendants, resident_bytes
+from holdfast.procs import children_of, is_running, kill_descendants, resident_bytes
 from holdfast.slate import Slate
 from holdfast.streams import high_descriptor, out_of_the_way
 
@@ -32,6 +33,8 @@ _MADV_COLLAPSE = 25
 # What the fork loop returns after a signal, and when its scope is to be torn down.
 _INTERRUPTED = -2
 _DOWN = -3
+# Seconds for the process of a resource to end when the engine has gone; a bit more than it gives itself (keeper.py).
+_KEEPER_LIMIT = 25.0
 
 
 class Server:
@@ -117,22 +120,27 @@ def serve_root(worker: RootWorker, session: pytest.Session) -> int:
     garbage.freeze()
     collapse_memory(worker.forks)
     server = Server(worker.channel)
+    # Zygotes of resources: they end by themselves.
+    keepers: set[int] = set()
 
     def fork_slot_zygote(frame: wire.Frame) -> None:
         (fd,) = worker.channel.take_fds(1)
         streams.flush_all()
+        keeper = bool(frame.get("keeper"))
         pid = os.fork()
         if pid == 0:
             server.forget()
             _run_slot_zygote(worker, session, socket.socket(fileno=fd))
         os.close(fd)
         server.add_child(pid)
+        if keeper:
+            keepers.add(pid)
 
     server.orders["zygote"] = fork_slot_zygote
     crash.reap_orphans_here()
     frame = server.run()
     if frame is None:
-        kill_descendants(os.getpid())
+        kill_descendants(os.getpid(), keepers)
         os._exit(0)
     compat.end_root(worker.config)
     return int(frame.get("exitstatus", 0))
@@ -158,7 +166,9 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
 
             prepare(runner)
         garbage.freeze()
-        serve_slot(channel, runner.run_forked, own_cpu(worker.info, int(frame["slot"])))
+        keeper = bool(frame.get("keeper"))
+        cpu = None if keeper else own_cpu(worker.info, int(frame["slot"]))
+        serve_slot(channel, runner.run_forked, cpu, keeper)
     except BaseException:
         traceback.print_exc()
     os._exit(3)
@@ -191,13 +201,13 @@ def own_cpu(info: WorkerInfo, slot: int) -> int | None:
     return usable[slot % len(usable)] if info.slots >= len(usable) else None
 
 
-def serve_slot(channel: wire.Channel, run: Callable[[int, int], None], cpu: int | None = None) -> None:
+def serve_slot(channel: wire.Channel, run: Callable[[int, int], None], cpu: int | None = None, keeper: bool = False) -> None:
     """Says hello, then forks a process for every `fork` frame; `run(fd, parent)` is the process's life. Never returns."""
     channel.sock = socket.socket(fileno=out_of_the_way(channel.sock.detach()))
     channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "resident": resident_bytes()})
     # Anything that is ignored or blocked here would be so in every test.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    fork_until_down(channel.sock.detach(), run, cpu)
+    fork_until_down(channel.sock.detach(), run, cpu, keeper)
     os._exit(3)
 
 
@@ -209,8 +219,9 @@ def serve_forks(runner: child.TestRunner) -> None:
     runner.sock = socket.socket(fileno=sock)
 
 
-def fork_until_down(sock: int, run: Callable[[int, int], None], cpu: int | None) -> None:
-    """Returns after a `down` frame. Ends the process when the engine has gone. It stays on `cpu` meanwhile, its forks do not."""
+def fork_until_down(sock: int, run: Callable[[int, int], None], cpu: int | None, keeper: bool = False) -> None:
+    """Returns after a `down` frame. Ends the process when the engine has gone, and with it all below, but for a `keeper`: there a
+    resource is torn down first. It stays on `cpu` meanwhile, its forks do not."""
     loop = load_forkloop()
     zygote = os.getpid()
     usable = os.sched_getaffinity(0)
@@ -234,8 +245,18 @@ def fork_until_down(sock: int, run: Callable[[int, int], None], cpu: int | None)
     if result == _DOWN:
         os.sched_setaffinity(0, usable)
         return
+    if keeper:
+        _wait_for_children(_KEEPER_LIMIT)
     kill_descendants(zygote)
     os._exit(0)
+
+
+def _wait_for_children(limit: float) -> None:
+    """At most so many seconds, and for no orphans."""
+    own = children_of(os.getpid())
+    deadline = time.monotonic() + limit
+    while any(is_running(pid) for pid in own) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @functools.cache

@@ -80,6 +80,8 @@ class Summary:
 def _about(note: str, result: Frame, items: Sequence[Item]) -> list[str]:
     if note == "leaked":
         return leaks_of(result)
+    if note == "broke":
+        return [f"resource {name} did not work any more after it, each time" for name in result["detail"].get("broke", [])]
     if note == "slow":
         return [f"{float(result['duration']):.1f} s, in earlier runs about {float(result['detail']['usual']):.1f} s"]
     if note in ("polluted", "flaky"):

@@ -139,14 +139,17 @@ class RootWorker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         from holdfast.items import describe_items, place_in_scopes
+        from holdfast.needs import add_needs
         from holdfast.serve import serve_root
 
         garbage.end_growth()
         with_chain = bool(self.config.getoption("collectonly"))
         descriptions = describe_items(session.items, with_chain, options.isolation_of(self.config))
         self.scopes = place_in_scopes(session.items, descriptions)
-        for start in range(0, len(self.scopes), _CHUNK):
-            self.channel.send({"t": "scopes", "scopes": [scope.frame() for scope in self.scopes[start : start + _CHUNK]]})
+        resources, scopes = add_needs(session.items, descriptions, self.scopes)
+        for kind, frames in (("resources", resources), ("scopes", scopes)):
+            for start in range(0, len(frames), _CHUNK):
+                self.channel.send({"t": kind, kind: frames[start : start + _CHUNK]})
         self.forks = sum(not entry.get("reuse") for entry in descriptions)
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})

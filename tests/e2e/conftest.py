@@ -36,6 +36,7 @@ class Run:
     @property
     def verdicts(self) -> dict[str, str]:
         """id -> verdict; fails if an id has more than one verdict event."""
+        assert self.events, f"exit {self.code}, and no event was logged:\n{self.output}"
         found = [e for e in self.events if e["event"] == "verdict"]
         twice = [i for i, n in Counter(e["id"] for e in found).items() if n > 1]
         assert not twice, f"more than one verdict: {twice}"

@@ -29,3 +29,21 @@ def test_shared(suite: Any, dist: str) -> None:
     assert sorted(done.verdicts.values()) == ["crashed"] + ["passed"] * 10
     assert "11 test(s): shared/test_shared.py (module: orders)" in done.output
     assert "2 test(s): shared/test_shared.py::TestPrices (class: setup_class)" in done.output
+
+
+def test_resources(suite: Any) -> None:
+    if shutil.which("redis-server") is None:
+        pytest.skip("NOT RUN: redis-server is not installed")
+    pytest.importorskip("redis", reason="NOT RUN: PyPI's redis is not installed")
+    suite.env["EXAMPLE_CRASH"] = "1"
+    done = run(suite, "resources", "-v")
+    bad = {nodeid.rpartition("::")[2]: verdict for nodeid, verdict in done.verdicts.items() if verdict != "passed"}
+    assert bad == {
+        "test_a_crash_leaves_the_server_alone": "crashed",
+        "test_who_stops_the_server_is_told_so_and_nobody_else_is": "failed",
+    }, done.output
+    assert len(done.verdicts) == 22
+    made = [event for event in done.events if event["event"] == "resource" and event["what"] == "making"]
+    assert len(made) == 3  # For the one that stops it each time.
+    plain = suite.plain("-x", "--deselect=resources/test_resources.py::test_who_stops", "-k", "database_of_its_own", "resources")
+    assert plain.code == 0, plain.output

@@ -75,7 +75,11 @@ def test_db(db, i, worker_id):
     note(f"test db {worker_id}")
     db["uses"] += 1
     assert db["uses"] == 1, "each test has its own copy"
-    time.sleep(0.03)
+    # Until every slot has one of them: a slow one must find something left.
+    slots, deadline = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), time.monotonic() + 20
+    while len({line.split()[-1] for line in (ROOT / "order").read_text().splitlines() if " test db " in line}) < slots:
+        assert time.monotonic() < deadline, "not on all slots"
+        time.sleep(0.01)
 class TestX:
     @classmethod
     def setup_class(cls): note("setup x"); cls.value = 1

@@ -44,6 +44,17 @@ TEST(Attempts, ThePristineProcessDecides) {
   EXPECT_TRUE(failed.notes.empty());
 }
 
+TEST(Attempts, ALostResourceIsNoPollutionAndCountsTwice) {
+  const std::vector<Earlier> once{attempt("failed", kResourceLost)};
+  EXPECT_TRUE(weighed("passed", once, {.strict = true}).notes.empty());
+  EXPECT_EQ(weighed("passed", once, {.strict = true}).record.verdict, "passed");
+  EXPECT_EQ(weighed("passed", {once[0], attempt("crashed", kJudgedAgain)}).notes, Json{"polluted"});
+  EXPECT_FALSE(may_blame_resources({}, {}));
+  EXPECT_TRUE(may_blame_resources({"db"}, {}));
+  EXPECT_TRUE(may_blame_resources({"db"}, {once[0], attempt("failed", kRetried)}));
+  EXPECT_FALSE(may_blame_resources({"db"}, {once[0], once[0]}));
+}
+
 TEST(Attempts, StrictMakesPollutionAFailure) {
   Weighed result = weighed("passed", {attempt("crashed", kJudgedAgain)}, {.strict = true});
   EXPECT_EQ(result.record.verdict, "crashed");

@@ -69,6 +69,30 @@ TEST(Procfs, KillsADaemonThatForkedTwiceAndSparesTheSpared) {
   ::waitpid(daemon, nullptr, 0);
 }
 
+TEST(Procfs, SparesAGrandchildAndWhatIsBelowIt) {
+  auto pipe = open_pipe().value();
+  pid_t child = ::fork();
+  if (child == 0) {
+    pid_t grandchild = ::fork();
+    if (grandchild == 0) {
+      pid_t below = start_sleep();
+      pid_t pids[] = {::getpid(), below};
+      [[maybe_unused]] ssize_t written = ::write(pipe.second.get(), pids, sizeof pids);
+    }
+    ::pause();
+    ::_exit(0);
+  }
+  pid_t pids[2] = {};
+  ASSERT_TRUE(eventually([&] { return ::read(pipe.first.get(), pids, sizeof pids) == sizeof pids; }));
+  EXPECT_GE(kill_descendants(::getpid(), [&](pid_t pid) { return pid == pids[0]; }), 1);
+  EXPECT_TRUE(eventually([&] { return process_state(child) == 'Z'; }));
+  EXPECT_NE(process_state(pids[0]), 'Z');
+  EXPECT_NE(process_state(pids[1]), 'Z');
+  EXPECT_GT(process_state(pids[1]), '\0');
+  for (pid_t pid : pids) ::kill(pid, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+}
+
 TEST(Procfs, PidfdSignalsTheProcess) {
   pid_t child = start_sleep();
   Fd pidfd = open_pidfd(child).value();

@@ -149,6 +149,21 @@ TEST(Scheduler, ReadersShareAndAWriterWaits) {
   EXPECT_EQ(scheduler.take(2), Taken(2));
 }
 
+TEST(Scheduler, ALeaseIsForSoManyAtATime) {
+  Scheduler scheduler;
+  Problem problem = single_chunks({-1, -1, -1, -1}, 4);
+  problem.demands.push_back(Demand{1, 0, false, {{1, false, 2}}});
+  for (Task& task : problem.tasks) task.demand = 1;
+  scheduler.reset(problem);
+  EXPECT_EQ(scheduler.take(0), Taken(0));
+  EXPECT_EQ(scheduler.take(1), Taken(1));
+  EXPECT_EQ(scheduler.take(2), std::nullopt);
+  EXPECT_EQ(scheduler.take(1), Taken(2));  // Its own lease is free when its next test begins.
+  scheduler.finished(1, 1);
+  scheduler.finished(0, 0);
+  EXPECT_EQ(scheduler.take(2), Taken(3));
+}
+
 TEST(Scheduler, AloneMeansNothingBesideIt) {
   Scheduler scheduler;
   Problem problem = single_chunks({9, 1, 1});

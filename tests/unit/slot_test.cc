@@ -48,8 +48,8 @@ struct SlotTest : testing::Test {
     };
     host.kill_strays = [] {};
     host.is_zygote = [this](pid_t pid) { return slot->owns(pid); };
-    host.on_scope_ready = [this](int, int scope, double, const std::string& fixture, const std::string& reason) {
-      scopes.push_back("ready " + std::to_string(scope) + fixture + reason);
+    host.on_scope_ready = [this](int, int scope, const wire::Json& ready) {
+      scopes.push_back("ready " + std::to_string(scope) + ready.value("fixture", "") + ready.value("reason", ""));
     };
     host.on_scope_lost = [this](int, int scope, bool owner) {
       scopes.push_back((owner ? "lost " : "copy lost ") + std::to_string(scope));

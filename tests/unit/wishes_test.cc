@@ -81,6 +81,16 @@ TEST(Wishes, EqualDemandsAreOne) {
   EXPECT_TRUE(wishes.demand_of(2).alone);
 }
 
+TEST(Wishes, ALeaseIsATokenThatSoManyMayHold) {
+  Wishes wishes;
+  wishes.add("a", {{"demand", {{"leases", {{"db", 3}}}, {"tokens", {{"db", true}}}}}});
+  const plan::Demand& demand = wishes.demand_of(0);
+  ASSERT_EQ(demand.tokens.size(), 2U);
+  EXPECT_NE(demand.tokens[0].token, demand.tokens[1].token);
+  EXPECT_FALSE(demand.tokens[1].exclusive);
+  EXPECT_EQ(demand.tokens[1].most, 3U);
+}
+
 TEST(Wishes, MeasuredMemoryIsBookedInStepsAndNeverMoreThanThereIs) {
   Wishes wishes;
   constexpr std::uint64_t kMiB = 1U << 20U;
