@@ -39,7 +39,7 @@ def test_option_values(small: Any, option: str, says: str) -> None:
     assert run.code == 4, run.output
     assert says in run.output
     assert "Traceback" not in run.output
-    assert run.verdicts == {}
+    assert not run.events
 
 
 def test_bad_ini_value(small: Any) -> None:
