@@ -274,7 +274,7 @@ class Tracker:
         """Children of this process that are new, but for those of a thread that has a tracker of its own."""
         with _lock:
             others = {tracker._thread for tracker in _active if tracker is not self and tracker._thread != self._thread}
-        helpers = _helpers()
+        helpers = helpers_of_multiprocessing()
         candidates = [pid for helper in helpers for pid in children_of(helper)]
         for thread in os.listdir("/proc/self/task"):
             if int(thread) not in others:
@@ -322,7 +322,7 @@ def _reap(pids: set[int]) -> None:
             os.waitpid(pid, os.WNOHANG)
 
 
-def _helpers() -> set[int]:
+def helpers_of_multiprocessing() -> set[int]:
     """Processes that multiprocessing starts once for all, and needs later."""
     found = set()
     for module, instance, attribute in (

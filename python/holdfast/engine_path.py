@@ -28,12 +28,12 @@ def find_engine() -> str:
 
 def find_crashnote() -> Optional[str]:
     """Path of libcrashnote.so, or None: crashes are then reported without si_code and address."""
-    return _find_library("libcrashnote.so")
+    return find_library("libcrashnote.so")
 
 
 def find_forkloop() -> str:
     """Path of libforkloop.so. Raises EngineMissing."""
-    path = _find_library("libforkloop.so")
+    path = find_library("libforkloop.so")
     if path is None:
         raise EngineMissing(
             "libforkloop.so, which the wheel brings, is missing; reinstall with `pip install --force-reinstall holdfast`"
@@ -41,7 +41,8 @@ def find_forkloop() -> str:
     return path
 
 
-def _find_library(name: str) -> Optional[str]:
+def find_library(name: str) -> Optional[str]:
+    """Path of one of the libraries that the wheel brings, or None."""
     chosen = os.environ.get(ENGINE_VARIABLE)
     for directory in ([Path(chosen).parent] if chosen else []) + [_BIN]:
         path = directory / name

@@ -8,7 +8,9 @@ import os
 import struct
 import time
 
-SIZE = 4096
+SIZE = 65536
+# Where libtrail's notes begin (trail.py).
+TRAIL = 4096
 IDLE, SETUP, CALL, TEARDOWN, EXIT = range(5)
 
 _PHASE = struct.Struct("<IId")
@@ -34,3 +36,9 @@ class Slate:
     def enter(self, phase: int) -> None:
         """Records that `phase` begins now."""
         _PHASE.pack_into(self._page, 0, phase, 0, time.monotonic())
+
+    def read(self, offset: int, size: int) -> bytes:
+        return ctypes.string_at(self.address + offset, size)
+
+    def write(self, offset: int, data: bytes) -> None:
+        self._page[offset : offset + len(data)] = data
