@@ -1,8 +1,8 @@
 #include "run/attempts.h"
 
-#include <algorithm>
+#include <fmt/format.h>
 
-#include "run/judge.h"
+#include <algorithm>
 
 namespace holdfast::run {
 
@@ -25,6 +25,17 @@ bool may_blame_resources(const std::vector<std::string>& lost, const std::vector
   auto times =
       std::count_if(earlier.begin(), earlier.end(), [](const Earlier& attempt) { return attempt.cause == kResourceLost; });
   return !lost.empty() && times < 2;
+}
+
+void fail_for_leaks(const Evidence& evidence, journal::Record& record, wire::Json& detail) {
+  std::vector<std::string> left = left_by(evidence);
+  if (left.empty() || !is_good(record.verdict)) return;
+  record.attempt_verdict = record.verdict;
+  record.verdict = "error";
+  detail["phase"] = "teardown";
+  detail["problem"] = left.size() == 1 ? fmt::format("it left this behind: {}", left[0])
+                                       : fmt::format("it left {} things behind: {}", left.size(), fmt::join(left, "; "));
+  detail["left"] = true;
 }
 
 void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, journal::Record& record, wire::Json& reports,

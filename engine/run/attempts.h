@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "journal/ledger.h"
+#include "run/judge.h"
 #include "wire/channel.h"
 
 namespace holdfast::run {
@@ -35,8 +36,9 @@ bool may_retry(const std::string& verdict, const std::vector<Earlier>& earlier, 
 bool may_blame_resources(const std::vector<std::string>& lost, const std::vector<Earlier>& earlier);
 
 struct Sternness {
-  bool strict = false;       ///< A polluted test fails,
-  bool flaky_fails = false;  ///< and so does a flaky one.
+  bool strict = false;           ///< A polluted test fails,
+  bool flaky_fails = false;      ///< and so does a flaky one.
+  std::string leaks = "report";  ///< What becomes of one that leaves something: `report`, `fail` or `ignore`.
 };
 
 /// The last attempt's verdict counts, except where the user wants that flakiness or pollution fails: then the first one's. Adds
@@ -44,6 +46,9 @@ struct Sternness {
 /// that counts.
 void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, journal::Record& record, wire::Json& reports,
            wire::Json& notes, wire::Json& detail);
+
+/// `--hf-leaks=fail`: a good test that has left something is an error of its teardown.
+void fail_for_leaks(const Evidence& evidence, journal::Record& record, wire::Json& detail);
 
 /// Adds to the duration of a phase's report, as pytest counts scopes: who was there first has waited for the setup, and who was
 /// there last for the teardown.

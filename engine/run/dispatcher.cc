@@ -129,6 +129,7 @@ void Dispatcher::configure(const wire::Json& frame) {
   tell_starts_ = frame.value("tell_starts", false);
   sternness_.strict = frame.value("strict", false);
   pause_on_failure_ = frame.value("pause_on_failure", false);
+  sternness_.leaks = frame.value("leaks", "report");
   sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
   dealing_.dist = frame.value("dist", "dynamic");
@@ -231,6 +232,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       const journal::Known* known = found != known_.end() ? &found->second : nullptr;
       if (known != nullptr) test.usual = static_cast<float>(known->duration);
       test.own = item.value("own", false);
+      test.leaks = item.value("leaks", "");
       test.scope = item.value("in", Tree::kNone);
       if (!tree_.has(test.scope)) test.scope = Tree::kNone;
       test.needs = number_of_needs(item.value("needs", Broker::Needs{}));
@@ -597,7 +599,7 @@ void Dispatcher::on_worker_ended(const WorkerEnd& end) {
 
 void Dispatcher::on_finished(Attempt attempt) {
   if (attempt.tearing_down) {
-    attempt.node.empty() ? on_torn_down(attempt) : on_node_closed(attempt);
+    attempt.node.empty() ? on_torn_down(std::move(attempt)) : on_node_closed(attempt);
     return;
   }
   queue_.finished(attempt.slot, attempt.test);
@@ -615,8 +617,13 @@ void Dispatcher::on_finished(Attempt attempt) {
 
 /// Its verdict, or another try.
 void Dispatcher::decide(Attempt attempt) {
-  const Evidence& evidence = attempt.evidence;
+  Evidence& evidence = attempt.evidence;
   Test& state = tests_[attempt.test];
+  const std::string& leaks = state.leaks.empty() ? sternness_.leaks : state.leaks;
+  if (leaks == "ignore") {
+    evidence.survivors.clear();
+    evidence.leaks.clear();
+  }
   journal::Record record;
   record.test = static_cast<std::int64_t>(attempt.test);
   record.verdict = judge(evidence);
@@ -638,6 +645,7 @@ void Dispatcher::decide(Attempt attempt) {
     return;
   }
   if (!state.earlier.empty()) weigh(state.earlier, sternness_, record, attempt.reports, notes, detail);
+  if (leaks == "fail") fail_for_leaks(evidence, record, detail);
   if (state.usual >= 0 && record.duration > std::max(kSlowTimes * state.usual, kSlowSeconds + state.usual)) {
     notes.push_back("slow");
     detail["usual"] = state.usual;
@@ -704,6 +712,7 @@ void Dispatcher::settle(const journal::Record& record, const std::string& id, bo
   news.event = {{"event", "verdict"},          {"id", id},
                 {"verdict", record.verdict},   {"notes", notes},
                 {"attempts", record.attempts}, {"duration", record.duration}};
+  for (const wire::Json& leak : detail.value("leaked", wire::Json::array())) news.event["leaked"].push_back(leak.value("text", ""));
   news.frame = {{"t", "result"},
                 {"id", id},
                 {"verdict", record.verdict},

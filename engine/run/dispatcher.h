@@ -69,6 +69,7 @@ class Dispatcher {
     double setup = 0;                  ///< Seconds for which scopes were set up when it was to begin.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
+    std::string leaks;  ///< From its mark; empty for what holds for all.
   };
 
   /// What processes coordinate (iso_scheduling): a class, module or session.
@@ -127,7 +128,7 @@ class Dispatcher {
   void on_scope_lost(int slot, int scope, bool owner);
   void on_replica(int slot, int scope, bool good);
   void on_setup_failed(const Attempt& attempt, bool again);
-  void on_torn_down(const Attempt& attempt);
+  void on_torn_down(Attempt attempt);
   void settle_around(std::size_t test);
   bool hold(Verdict& verdict);
   void charge(const Attempt& attempt, const std::string& verdict, std::optional<Verdict>& held);

@@ -273,7 +273,7 @@ bool Dispatcher::tear_down_in(Slot& slot) {
   return true;
 }
 
-void Dispatcher::on_torn_down(const Attempt& attempt) {
+void Dispatcher::on_torn_down(Attempt attempt) {
   int scope = attempt.scope;
   double seconds = attempt.done.value("duration", attempt.duration);
   tree_.over(scope, seconds);
@@ -285,8 +285,14 @@ void Dispatcher::on_torn_down(const Attempt& attempt) {
         {"tests", entry.tests},
         {"setup", entry.setup},
         {"teardown", seconds}});
-  for (const Survivor& survivor : attempt.evidence.survivors) {
-    note(fmt::format("{}: its teardown left process {} behind; it was killed: {}", entry.id, survivor.pid, survivor.command));
+  if (sternness_.leaks == "ignore") {
+    attempt.evidence.survivors.clear();
+    attempt.evidence.leaks.clear();
+  }
+  std::vector<std::string> left = left_by(attempt.evidence);
+  for (const std::string& text : left) note(fmt::format("{}: its teardown left behind: {}", entry.id, text));
+  if (sternness_.leaks == "fail" && !left.empty() && attempt.evidence.problem.empty()) {
+    attempt.evidence.problem = fmt::format("its teardown left behind: {}", fmt::join(left, "; "));
   }
   std::optional<Verdict> held;
   if (auto found = held_.find(scope); found != held_.end()) {

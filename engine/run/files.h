@@ -38,6 +38,12 @@ class ProcessFiles {
   void clear() {
     for (const os::Fd* fd : {&out, &err, &stacks}) os::rewind_and_empty(fd->get());
     std::memset(page_.data(), 0, sizeof(Slate));
+    std::memset(static_cast<char*>(page_.data()) + kTrail, 0, sizeof(std::uint64_t));
+  }
+
+  /// A copy of what stands behind the slate.
+  [[nodiscard]] std::string trail() const {
+    return std::string(static_cast<const char*>(page_.data()) + kTrail, kSlateSize - kTrail);
   }
 
   /// A copy of the page, which its writers may change at any time.

@@ -39,15 +39,33 @@ std::string judge(const Evidence& evidence) {
 
 std::vector<std::string> notes_of(const Evidence& evidence) {
   std::vector<std::string> notes;
-  if (!evidence.survivors.empty()) notes.emplace_back("leaked");
+  if (!evidence.survivors.empty() || !evidence.leaks.empty()) notes.emplace_back("leaked");
   return notes;
+}
+
+namespace {
+
+std::string text_of(const Survivor& survivor) {
+  std::string text = fmt::format("process {}: {}", survivor.pid, survivor.command);
+  return survivor.listens.empty() ? text : fmt::format("{} (listens on {})", text, fmt::join(survivor.listens, ", "));
+}
+
+}  // namespace
+
+std::vector<std::string> left_by(const Evidence& evidence) {
+  std::vector<std::string> texts;
+  for (const Survivor& survivor : evidence.survivors) texts.push_back(text_of(survivor));
+  for (const Leak& leak : evidence.leaks) texts.push_back(leak.text);
+  return texts;
 }
 
 nlohmann::json describe(const Evidence& evidence, const std::string& verdict) {
   nlohmann::json detail = nlohmann::json::object();
   for (const Survivor& survivor : evidence.survivors) {
-    detail["leaked"].push_back({{"pid", survivor.pid}, {"command", survivor.command}});
+    detail["leaked"].push_back(
+        {{"kind", "process"}, {"text", text_of(survivor)}, {"pid", survivor.pid}, {"command", survivor.command}});
   }
+  for (const Leak& leak : evidence.leaks) detail["leaked"].push_back({{"kind", leak.kind}, {"text", leak.text}});
   if (verdict == "error" && !evidence.problem.empty()) detail["problem"] = evidence.problem;
   if (is_pytest_verdict(verdict) && evidence.problem.empty()) return detail;
   detail["phase"] = name_of(evidence.timed_out ? *evidence.timed_out : phase_of(evidence.slate));

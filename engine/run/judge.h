@@ -18,11 +18,18 @@ struct Exit {
 };
 Exit exit_of_wait_status(int status);
 
+/// Something else that a test has left.
+struct Leak {
+  std::string kind;  ///< thread, socket, shm, sysv, file, process, environment, cwd, signal, umask.
+  std::string text;  ///< What it is, for people.
+};
+
 /// A process that outlived its test.
 struct Survivor {
   int pid = 0;
   std::string command;
-  double started = 0;  ///< Seconds of CLOCK_MONOTONIC, in hundredths; 0 where nobody asked.
+  double started = 0;                ///< Seconds of CLOCK_MONOTONIC, in hundredths; 0 where nobody asked.
+  std::vector<std::string> listens;  ///< Addresses.
 };
 
 /// All evidence about one attempt.
@@ -41,6 +48,7 @@ struct Evidence {
   bool hung_up = false;            ///< It closed its channel (or called exec) without having finished.
   Slate slate{};                   ///< A copy of the page at its end.
   std::vector<Survivor> survivors;
+  std::vector<Leak> leaks;
 };
 
 /// True for the verdicts that come from pytest's own reports.
@@ -50,6 +58,8 @@ bool is_pytest_verdict(const std::string& verdict);
 bool is_good(const std::string& verdict);
 
 std::string judge(const Evidence& evidence);
+/// All that it left, a text each.
+std::vector<std::string> left_by(const Evidence& evidence);
 std::vector<std::string> notes_of(const Evidence& evidence);
 /// What the report is made of: the fields of `detail` in protocol/result.md, without the texts.
 nlohmann::json describe(const Evidence& evidence, const std::string& verdict);

@@ -23,7 +23,9 @@ struct Slate {
 };
 static_assert(sizeof(Slate) == 48 && offsetof(Slate, crash_set) == 24 && offsetof(Slate, address) == 40);
 
-inline constexpr std::size_t kSlateSize = 4096;
+inline constexpr std::size_t kSlateSize = 65536;
+/// Where the trail begins (shim/trail.c).
+inline constexpr std::size_t kTrail = 4096;
 
 /// The signal on which a process writes the Python stacks of all its threads (python/holdfast/crash.py). A real-time signal
 /// that neither glibc nor common libraries use.

@@ -7,6 +7,8 @@
 #include <algorithm>
 
 #include "os/procfs.h"
+#include "os/sockets.h"
+#include "run/leavings.h"
 
 namespace holdfast::run {
 
@@ -17,6 +19,26 @@ constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
 // How long processes that are just about to end (helpers that see their pipe close) get before they count as left behind.
 constexpr double kSurvivorGrace = 0.1;
 constexpr int kMaxFailedStarts = 3;
+// Of what a test's process says that it has left.
+constexpr std::size_t kMaxLeaks = 200;
+constexpr std::size_t kMaxLeakText = 500;
+
+std::vector<Leak> read_leaks(const wire::Json& frame) {
+  std::vector<Leak> found;
+  auto leaks = frame.find("leaks");
+  if (leaks == frame.end() || !leaks->is_array()) return found;
+  for (const wire::Json& leak : *leaks) {
+    auto kind = leak.find("kind");
+    auto text = leak.find("text");
+    if (kind == leak.end() || !kind->is_string() || text == leak.end() || !text->is_string()) continue;
+    if (found.size() < kMaxLeaks) {
+      found.push_back({kind->get<std::string>().substr(0, 20), text->get<std::string>().substr(0, kMaxLeakText)});
+    }
+  }
+  return found;
+}
+
+Survivor describe_survivor(pid_t pid) { return Survivor{pid, os::command_line(pid), 0, os::listening_on(pid)}; }
 
 }  // namespace
 
@@ -25,6 +47,7 @@ Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgro
 
 Slot::~Slot() {
   loop_.cancel(timer_);
+  for (os::TimerId timer : held_timers_) loop_.cancel(timer);
   if (own_ != nullptr) forget(*own_);
   for (auto& [scope, zygote] : scopes_) forget(*zygote);
   if (stream_read_.valid()) loop_.unwatch(stream_read_.get());
@@ -314,6 +337,7 @@ void Slot::start_attempt(const Order& order) {
   attempt_.slot = id_;
   attempt_.reused = order.reuse;
   begun_ = monotonic();
+  begun_wall_ = loop_.clock().wall();
   hung_up_at_ = 0;
   test_limit_ = order.limit;
   exited_ = false;
@@ -343,6 +367,7 @@ void Slot::on_test_frame(wire::Json frame) {
       }
       frame.erase(reports);
     }
+    attempt_.evidence.leaks = read_leaks(frame);
     attempt_.done = std::move(frame);
     if (attempt_.reused) on_done_in_worker();
   } else if (type != frame.end() && *type == "ready" && attempt_.scope >= 0 && !attempt_.tearing_down) {
@@ -389,24 +414,72 @@ void Slot::on_done_in_worker() {
   if (!is_good(attempt_.evidence.pytest_verdict)) attempt_.before = current_->ran;
   current_->ran.push_back(attempt_.test);
   current_->began.push_back(begun_);
+  // A daemon that it has started is the zygote's child now. One that belongs to a shared fixture stays.
+  std::vector<pid_t> orphans = new_orphans();
+  if (attempt_.done.value("shared", false)) orphans.clear();
   Attempt ended = take_attempt();
+  if (orphans.empty()) {
+    go_on_in_worker(std::move(ended));
+    return;
+  }
+  // They may be just about to end: its verdict waits for that, the worker does not.
+  held_.push_back({std::move(ended), std::move(orphans)});
+  held_timers_.push_back(loop_.call_after(os::seconds(kSurvivorGrace), [this] {
+    held_timers_.pop_front();
+    release();
+  }));
+  go_on_in_worker(std::nullopt);
+}
+
+void Slot::go_on_in_worker(std::optional<Attempt> ended) {
   if (!announced_.empty()) {
     Order next = std::move(announced_.front());
     announced_.pop_front();
     start_attempt(next);
     check_deadline();
     host_.on_went_on(next.test, id_);
-    host_.on_finished(std::move(ended));
+    if (ended) host_.on_finished(std::move(*ended));
     return;
   }
   worker_ = std::move(current_);
-  host_.on_finished(std::move(ended));
+  if (ended) host_.on_finished(std::move(*ended));
   if (!shut_ && current_ == nullptr && zygote_pid() > 0) host_.on_idle(id_);
+}
+
+/// Orphans that the test of the worker which has just ended has started. A process's age is known in hundredths of a second only,
+/// so one that was there at the end of an earlier test is that one's.
+std::vector<pid_t> Slot::new_orphans() {
+  std::vector<pid_t> now = survivors();
+  std::vector<pid_t> before = std::exchange(orphans_, now);
+  auto is_old = [&](pid_t pid) {
+    return std::find(before.begin(), before.end(), pid) != before.end() || !began_with_test(pid);
+  };
+  now.erase(std::remove_if(now.begin(), now.end(), is_old), now.end());
+  return now;
+}
+
+void Slot::release() {
+  auto [attempt, orphans] = std::move(held_.front());
+  held_.pop_front();
+  for (pid_t pid : orphans) {
+    char state = os::process_state(pid);
+    if (state == 'Z' || state == 'X' || state == '\0') continue;
+    attempt.evidence.survivors.push_back(describe_survivor(pid));
+    os::kill_descendants(pid, [](pid_t) { return false; });
+    ::kill(pid, SIGKILL);
+  }
+  host_.on_finished(std::move(attempt));
+}
+
+void Slot::release_all() {
+  for (os::TimerId timer : std::exchange(held_timers_, {})) loop_.cancel(timer);
+  while (!held_.empty()) release();
 }
 
 void Slot::retire_worker() {
   retiring_ = true;
   worker_expired_ = 0;
+  release_all();
   from_ = worker_->from;
   files_.clear();
   worker_->channel->send({{"t", "end"}});
@@ -585,6 +658,7 @@ void Slot::stop(double grace) {
 void Slot::shut_down() {
   shut_ = true;
   loop_.cancel(timer_);
+  release_all();
   if (zygote_pid() > 0 && !cgroup_.kill_all()) {
     os::kill_descendants(zygote_pid(), [](pid_t) { return false; });
   }
@@ -649,8 +723,8 @@ void Slot::look_for_survivors(os::Time give_up) {
   for (pid_t pid : left) {
     // All of it is killed, but what earlier tests of a worker had left is not charged to the one in which it died.
     if (attempt_.reused && !began_with_test(pid)) continue;
-    attempt_.evidence.survivors.push_back({pid, os::command_line(pid)});
-    for (pid_t below : os::descendants_of(pid)) attempt_.evidence.survivors.push_back({below, os::command_line(below)});
+    attempt_.evidence.survivors.push_back(describe_survivor(pid));
+    for (pid_t below : os::descendants_of(pid)) attempt_.evidence.survivors.push_back(describe_survivor(below));
   }
   wait_for_kill(0);
 }
@@ -687,6 +761,10 @@ void Slot::finish() {
     attempt.evidence.memory_kills = memory_group_.kills();
     attempt.evidence.memory_peak = memory_group_.peak();
     memory_group_ = os::MemoryGroup();
+  }
+  // Nobody told, so its own words are missing.
+  if (!attempt.evidence.done && ended != nullptr) {
+    attempt.evidence.leaks = clear_leavings(files_.trail(), ended->pid, begun_wall_);
   }
   attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   attempt.out = os::read_tail(files_.out.get(), kOutputTail);

@@ -160,8 +160,8 @@ class Slot {
   [[nodiscard]] bool idle() const { return zygote_pid() > 0 && current_ == nullptr && !retiring_ && !shut_; }
   [[nodiscard]] bool shut() const { return shut_; }
   [[nodiscard]] bool has_worker() const { return worker_ != nullptr; }
-  /// Busy, or waiting for its worker to end.
-  [[nodiscard]] bool unfinished() const { return busy() || retiring_; }
+  /// Busy, or waiting for its worker, or for what a test of it has left, to end.
+  [[nodiscard]] bool unfinished() const { return busy() || retiring_ || !held_.empty(); }
   [[nodiscard]] pid_t zygote_pid() const { return own_ != nullptr ? own_->pid : 0; }
   [[nodiscard]] int id() const { return id_; }
 
@@ -205,6 +205,10 @@ class Slot {
   void on_test_frame(wire::Json frame);
   void on_test_hung_up(const std::string& problem);
   void on_done_in_worker();
+  void go_on_in_worker(std::optional<Attempt> ended);
+  std::vector<pid_t> new_orphans();
+  void release();
+  void release_all();
   void on_worker_gone(int status);
   void settle_worker(os::Time give_up);
   void check_deadline();
@@ -246,12 +250,17 @@ class Slot {
   std::unique_ptr<Process> current_;
   std::unique_ptr<Process> next_;
   std::unique_ptr<Process> worker_;  ///< Kept, and not running a test now.
+  /// Tests of the worker that have ended, with processes that they have started, until it is known whether those end too.
+  std::deque<std::pair<Attempt, std::vector<pid_t>>> held_;
+  std::deque<os::TimerId> held_timers_;
+  std::vector<pid_t> orphans_;  ///< At the end of the worker's last test.
   std::deque<Order> announced_;      ///< What the worker was told to go on with.
   bool retiring_ = false;
   double worker_expired_ = 0;  ///< The limit that it overstepped at its exit, seconds; 0 if it did not.
   std::optional<WorkerEnd> ended_worker_;
   Attempt attempt_;
   double begun_ = 0;
+  double begun_wall_ = 0;  ///< Seconds since 1970.
   double hung_up_at_ = 0;
   double test_limit_ = 0;
   bool exited_ = false;

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 import pytest
 
 from holdfast import compat, crash, streams, wire
+from holdfast.leaks import is_ignored
 from holdfast.options import calls_nothing
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.reuse import Worker
 from holdfast.slate import CALL, EXIT, SETUP, TEARDOWN, Slate
 
 if TYPE_CHECKING:
+    from holdfast.leaks import Leaks
     from holdfast.scope import Above
     from holdfast.scopes import Scope
     from holdfast.zygote import WorkerInfo
@@ -65,6 +68,8 @@ class TestRunner:
         self.makes = ""
         # Requests of the fixtures that have handed out a resource.
         self._resource_requests: dict[str, Any] = {}
+        # Looks for what the test leaves; None where nobody wants to know.
+        self.leaks: Optional[Leaks] = None
         self._held: list[wire.Frame] = []
         self._keywords_sent = False
         self._escaped = False
@@ -133,8 +138,13 @@ class TestRunner:
 
     def run_item(self, item: pytest.Item, expected_id: str) -> NoReturn:
         """Runs a test and ends the process."""
+        if self.leaks is not None and is_ignored(item):
+            self.leaks = None
+        if self.leaks is not None:
+            self.leaks.begin()
         done = self.run_protocol(item, expected_id)
         self.prepare_exit()
+        self.add_leaks(done)
         self.report_done(done)
         os._exit(0)
 
@@ -144,6 +154,11 @@ class TestRunner:
         run_exit_functions()
         streams.flush_all()
         compat.end_of_process(self.config)
+
+    def add_leaks(self, done: wire.Frame) -> None:
+        found = self.leaks.end() if self.leaks is not None else []
+        if found:
+            done["leaks"] = found
 
     def report_done(self, done: wire.Frame) -> None:
         done["verdict"] = self._verdict()
@@ -299,8 +314,23 @@ def clear_exit_functions() -> None:
     atexit._clear()
 
 
+# Objects of weakref.finalize that were there before the fork.
+_inherited_finalizers: frozenset[Any] = frozenset()
+
+
+def keep_finalizers() -> None:
+    """What modules have to clean up at the end (a temporary directory made while they were imported) belongs to the root zygote."""
+    global _inherited_finalizers
+    _inherited_finalizers = frozenset(weakref.finalize._registry)  # type: ignore[attr-defined]
+
+
 def run_exit_functions() -> None:
     """What the test registered itself, and what multiprocessing has to clean up, as at the end of an interpreter."""
+    for finalizer in [f for f in weakref.finalize._registry if f not in _inherited_finalizers and f.atexit]:  # type: ignore[attr-defined]
+        try:
+            finalizer()
+        except Exception:
+            pass
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         try:

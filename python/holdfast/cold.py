@@ -8,8 +8,8 @@ import socket
 import sys
 from typing import NoReturn
 
-from holdfast import crash, streams, wire
-from holdfast.serve import SlotFiles, serve_slot
+from holdfast import crash, streams, trail, wire
+from holdfast.serve import SlotFiles, look_for_leaks, serve_slot
 from holdfast.zygote import COLD_SOCKET, WorkerInfo, enter, set_default_signals
 
 _CONFIG_VARIABLE = "HOLDFAST_COLD"
@@ -47,7 +47,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     """Waits for its order, then collects the file of that test and runs it; a worker collects everything, as any pytest does."""
     import pytest
 
-    from holdfast.child import TestRunner, clear_exit_functions, enter_slot
+    from holdfast.child import TestRunner, clear_exit_functions, enter_slot, keep_finalizers
     from holdfast.reuse import Worker
     from holdfast.slate import SETUP, Slate
     from holdfast.worker import prepare_config
@@ -94,6 +94,9 @@ def run_cold(channel: wire.Channel) -> NoReturn:
             enter_slot(pytest_config, slot, config.get("basetemp"))
             streams.attach(pytest_config, files["out"], files["err"], files["stream"])
             pytest_config.pluginmanager.register(runner, "holdfast-runner")
+            keep_finalizers()
+            trail.arm(slate, pytest_config)
+            look_for_leaks(runner)
             if reuse:
                 Worker(runner).run(first)
             for item in session.items:

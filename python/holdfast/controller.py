@@ -148,6 +148,7 @@ class Controller:
                 "strict": self.settings.strict,
                 "pause_on_failure": self._stops_at_failures(),
                 "retries": self.settings.retries,
+                "leaks": self.settings.leaks,
                 "flaky_fails": self.settings.flaky_fails,
                 "zygote": zygote,
             }

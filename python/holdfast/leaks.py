@@ -7,7 +7,9 @@ finds by itself (processes of a test that had its own, all that a dead process h
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # The functions of signal turn each number into an object.
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -22,6 +24,7 @@ from typing import Any, NamedTuple, Optional
 import pytest
 
 from holdfast import trail
+from holdfast.options import wants_leaks
 from holdfast.procs import children_of, descendants_of, is_running
 from holdfast.slate import Slate
 from holdfast.wire import Frame
@@ -30,51 +33,60 @@ from holdfast.wire import Frame
 _GRACE = 0.1
 _SHM = "/dev/shm"
 # Set by pytest itself, for each phase.
-_NOT_THE_TEST_S = ("PYTEST_CURRENT_TEST",)
+_NOT_THE_TEST_S = b"PYTEST_CURRENT_TEST"
 _SIGNALS = tuple(sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}))
 
 
 class State(NamedTuple):
     """What a test can change for those that run after it in the same process."""
 
-    environment: dict[str, str]
+    environment: dict[bytes, bytes]
     cwd: str
-    handlers: dict[int, Any]
+    # Of _SIGNALS, in their order.
+    handlers: list[Any]
     umask: int
 
     @classmethod
     def now(cls) -> State:
-        environment = dict(os.environ)
-        for name in _NOT_THE_TEST_S:
-            environment.pop(name, None)
+        # What is behind os.environ: to copy that itself would decode each name and value.
+        environment = dict(os.environ._data)  # type: ignore[attr-defined]
+        environment.pop(_NOT_THE_TEST_S, None)
         try:
             cwd = os.getcwd()
         except OSError:
             cwd = ""  # Somebody has removed it.
         umask = os.umask(0o077)
         os.umask(umask)
-        return cls(environment, cwd, {number: signal.getsignal(number) for number in _SIGNALS}, umask)
+        return cls(environment, cwd, list(map(_signal.getsignal, _SIGNALS)), umask)
 
 
 class Leaks:
     """Looks at the tests of this process, one after the other."""
 
-    def __init__(self, slate: Slate, goes_on: bool) -> None:
-        """goes_on: other tests will run in this process."""
+    def __init__(self, slate: Slate, goes_on: bool = False, above: Optional[Leaks] = None) -> None:
+        """goes_on: other tests will run in this process. above: of the process of a scope that this one is forked from."""
         self.slate = slate
         self.goes_on = goes_on
+        # Of the setup of a scope: the page is used by its tests afterwards.
+        self._kept: list[trail.Entry] = []
+        # What is below these goes with them: shared fixtures have made them.
+        self._shared_places: list[str] = above.places() if above is not None else []
         self._shm: frozenset[str] = frozenset()
         self._segments: frozenset[int] = frozenset()
         self._descriptors: frozenset[int] = frozenset()
         self._threads: frozenset[int] = frozenset()
         self._children: frozenset[int] = frozenset()
         self._state: Optional[State] = None
+        # A shared fixture has been torn down since the last look.
+        self._stale = False
         # Whether a fixture that several tests share was set up during this test.
         self.shared = False
         self.learn()
 
     def learn(self) -> None:
         """What is there now is not the next test's doing."""
+        if trail.position(self.slate):
+            trail.reset(self.slate)
         self._descriptors = _descriptors()
         self._threads = frozenset(sys._current_frames())
         if self.goes_on:
@@ -83,26 +95,34 @@ class Leaks:
 
     def begin(self) -> None:
         self.shared = False
+        if self._stale:
+            self._stale = False
+            self.learn()
         self._shm = _names()
         self._segments = frozenset(_segments())
 
+    def keep(self) -> None:
+        """A scope has been set up: what it has made so far counts when it has been torn down."""
+        self._kept = trail.entries(self.slate)
+
+    def places(self) -> list[str]:
+        return self._shared_places + [entry.path + "/" for entry in self._kept]
+
     def end(self) -> list[Frame]:
         """What is new and still there. Cleans up what can be."""
-        found = list(self._new_threads())
-        found += self._new_sockets()
-        found += self._new_files()
-        found += self._new_segments()
+        found = [*self._new_threads(), *self._new_sockets(), *self._new_files(), *self._new_segments()]
         if self.goes_on:
-            found += self._new_children()
-            found += self._changes()
-            trail.reset(self.slate)
-            self.learn()
+            found += [*self._new_children(), *self._changes()]
+            if found or trail.position(self.slate):
+                self.learn()
+            # Numbers of threads are used again.
+            self._threads = frozenset(sys._current_frames())
         return found
 
     # ---- threads
 
     def _new_threads(self) -> Iterable[Frame]:
-        if len(sys._current_frames()) == len(self._threads):
+        if self._threads.issuperset(sys._current_frames()):
             return
         deadline = time.monotonic() + _GRACE
         while set(sys._current_frames()) - self._threads and time.monotonic() < deadline:
@@ -119,7 +139,9 @@ class Leaks:
     # ---- sockets
 
     def _new_sockets(self) -> Iterable[Frame]:
-        for number in _descriptors() - self._descriptors:
+        now = _descriptors()
+        new, self._descriptors = now - self._descriptors, now
+        for number in new:
             try:
                 if not stat.S_ISSOCK(os.fstat(number).st_mode):
                     continue
@@ -132,7 +154,7 @@ class Leaks:
     # ---- files
 
     def _new_files(self) -> Iterable[Frame]:
-        noted = trail.entries(self.slate)
+        noted = self._kept + trail.entries(self.slate)
         shared = {entry.path for entry in noted if entry.kind == trail.SHARED}
         for name in _names() - self._shm:
             path = f"{_SHM}/{name}"
@@ -140,6 +162,8 @@ class Leaks:
             if path in shared or _is_open_here(path):
                 yield from _remove(path, "shm", "shared memory")
         for entry in noted:
+            if entry.path.startswith(tuple(self._shared_places)):
+                continue
             if entry.kind == trail.TEMPORARY:
                 yield from _remove(entry.path, "file", "temporary file")
             elif entry.kind == trail.OPENED:
@@ -189,25 +213,31 @@ class Leaks:
         for name in sorted({*before.environment, *now.environment}):
             was, is_now = before.environment.get(name), now.environment.get(name)
             if was != is_now:
-                yield {"kind": "environment", "text": f"environment variable {name}: {_shown(was)} became {_shown(is_now)}"}
+                text = os.fsdecode(name)
+                yield {"kind": "environment", "text": f"environment variable {text}: {_shown(was)} became {_shown(is_now)}"}
                 if was is None:
-                    os.environ.pop(name, None)
+                    os.environ.pop(text, None)
                 else:
-                    os.environ[name] = was
+                    os.environ[text] = os.fsdecode(was)
         if now.cwd != before.cwd:
             yield {"kind": "cwd", "text": f"working directory: {before.cwd} became {now.cwd or 'one that was removed'}"}
             with contextlib.suppress(OSError):
                 os.chdir(before.cwd)
-        for number, handler in before.handlers.items():
-            if now.handlers[number] != handler:
-                yield {"kind": "signal", "text": f"handler of {signal.Signals(number).name}: {handler!r} became {now.handlers[number]!r}"}
+        for number, was, is_now in zip(_SIGNALS, before.handlers, now.handlers):
+            if was != is_now:
+                yield {"kind": "signal", "text": f"handler of {signal.Signals(number).name}: {_named(was)} became {_named(is_now)}"}
                 with contextlib.suppress(OSError, ValueError, TypeError):
-                    signal.signal(number, handler)
+                    signal.signal(number, was)
         if now.umask != before.umask:
             yield {"kind": "umask", "text": f"umask: {before.umask:03o} became {now.umask:03o}"}
             os.umask(before.umask)
 
     # ---- fixtures that several tests share
+
+    @pytest.hookimpl
+    def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
+        if fixturedef.scope != "function":
+            self._stale = True
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, None, None]:
@@ -224,8 +254,43 @@ class Leaks:
         self._descriptors |= _descriptors() - seen[2]
         self._shm |= _names() - seen[3]
         self._segments |= set(_segments()) - seen[4]
+        self._shared_places += [entry.path + "/" for entry in trail.entries(self.slate, noted)]
         trail.forget(self.slate, noted)
         self._state = _moved(self._state, before, State.now())
+
+
+@contextlib.contextmanager
+def watched(leaks: Optional[Leaks], item: pytest.Item) -> Generator[list[Frame], None, None]:
+    """For a test in a process that goes on. The moment to look is between the teardown of its own fixtures and that of those which it
+    shares with other tests: pytest calls an item's own teardown() then, as the last of what was put on its stack."""
+    found: list[Frame] = []
+    if leaks is None or is_ignored(item):
+        yield found
+        if leaks is not None:
+            leaks.learn()
+        return
+    leaks.begin()
+    original = item.teardown
+
+    def teardown() -> None:
+        try:
+            original()
+        finally:
+            found.extend(leaks.end())
+
+    item.teardown = teardown  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        vars(item).pop("teardown", None)
+
+
+def is_ignored(item: pytest.Item) -> bool:
+    """Its mark, or else the option, says that nobody wants to know what it leaves."""
+    for mark in item.iter_markers("holdfast"):
+        if "leaks" in mark.kwargs:
+            return bool(mark.kwargs["leaks"] == "ignore")
+    return not wants_leaks(item.config)
 
 
 def _moved(known: Optional[State], before: State, after: State) -> Optional[State]:
@@ -238,7 +303,7 @@ def _moved(known: Optional[State], before: State, after: State) -> Optional[Stat
             environment.pop(name, None)
             if name in after.environment:
                 environment[name] = after.environment[name]
-    handlers = {n: after.handlers[n] if after.handlers[n] != before.handlers[n] else h for n, h in known.handlers.items()}
+    handlers = [c if c != b else a for a, b, c in zip(known.handlers, before.handlers, after.handlers)]
     return State(
         environment,
         after.cwd if after.cwd != before.cwd else known.cwd,
@@ -255,10 +320,19 @@ def _names() -> frozenset[str]:
 
 
 def _descriptors() -> frozenset[int]:
+    """But for the one that the listing itself has open: its number is the next one to be given out."""
     try:
-        return frozenset(map(int, os.listdir("/proc/self/fd")))
+        return frozenset(number for number in map(int, os.listdir("/proc/self/fd")) if _is_open(number))
     except OSError:
         return frozenset()
+
+
+def _is_open(number: int) -> bool:
+    try:
+        fcntl.fcntl(number, fcntl.F_GETFD)
+    except OSError:
+        return False
+    return True
 
 
 def _segments() -> dict[int, int]:
@@ -323,8 +397,14 @@ def _address(sock: socket.socket) -> str:
     return str(name) or "without an address"
 
 
-def _shown(value: Optional[str]) -> str:
-    text = "nothing" if value is None else repr(value)
+def _named(handler: Any) -> str:
+    if handler in (0, 1):
+        return "the default" if handler == 0 else "ignored"
+    return "one that is not Python's" if handler is None else str(getattr(handler, "__qualname__", handler))
+
+
+def _shown(value: Optional[bytes]) -> str:
+    text = "nothing" if value is None else repr(os.fsdecode(value))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

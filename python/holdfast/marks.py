@@ -19,7 +19,7 @@ _AFTER_PYTEST_TIMEOUT = 5.0
 # Marks that mean something here.
 _NAMES = frozenset(("holdfast", "timeout", "forked", "serial", "xdist_group", *fkit.MARKS))
 _above: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
-KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial")
+KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial", "leaks")
 
 
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
@@ -37,6 +37,10 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
         wishes["timeout"] = timeout
     if given.get("retry") is not None:
         wishes["retries"] = _retries(item, given["retry"])
+    if given.get("leaks") is not None:
+        if given["leaks"] not in ("report", "fail", "ignore"):
+            raise _wrong(item, f"has leaks={given['leaks']!r}", "'report', 'fail' or 'ignore'")
+        wishes["leaks"] = given["leaks"]
     demand = _demand(item, given)
     if demand:
         wishes["demand"] = demand

@@ -140,6 +140,13 @@ OPTIONS = (
     _Option(
         "--hf-flaky", one_of("pass", "fail"), "pass", "what becomes of a test that passed only when it was tried again", "pass|fail"
     ),
+    _Option(
+        "--hf-leaks",
+        one_of("report", "fail", "ignore"),
+        "report",
+        "what becomes of a test that leaves something behind: a note, an error, or nothing",
+        "report|fail|ignore",
+    ),
     _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
     _Option("--hf-history", str, "", "durations of earlier runs (default: ROOTDIR/.holdfast/history.db; none: keep none)", "FILE|none"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
@@ -207,6 +214,7 @@ class Settings:
     dist: str
     resume: bool
     log: Optional[Path]
+    leaks: str
     notes: list[str] = field(default_factory=list)
 
     def limits(self) -> dict[str, float]:
@@ -218,6 +226,11 @@ class Settings:
 
 def isolation_of(config: pytest.Config) -> str:
     return str(value_of(config, config.option, OPTION["hf_isolate"]))
+
+
+def wants_leaks(config: pytest.Config) -> bool:
+    """Whether tests are looked at for what they leave."""
+    return bool(value_of(config, config.option, OPTION["hf_leaks"]) != "ignore")
 
 
 def is_strict(config: pytest.Config) -> bool:
@@ -255,6 +268,7 @@ def settings_of(config: pytest.Config) -> Settings:
         history=_history_path(config, values["hf_history"]),
         dist=values["hf_dist"],
         resume=resume,
+        leaks=values["hf_leaks"],
         log=base / values["hf_log"] if values["hf_log"] else None,
         notes=notes,
     )

@@ -100,7 +100,7 @@ def _short_report(item: Item, raw: Frame, keywords: list[str]) -> pytest.TestRep
 
 
 def _needs_own_report(result: Frame) -> bool:
-    if result["verdict"] not in PYTEST_VERDICTS:
+    if result["verdict"] not in PYTEST_VERDICTS or result["detail"].get("left"):
         return True
     # An error that no report of the test explains: it broke the protocol, or ran nothing.
     return result["verdict"] == "error" and not any("data" in raw for raw in result["reports"])
@@ -114,11 +114,11 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
     headline = headline_of(result["verdict"], detail)
     # The last output is part of the report itself, so that it is in JUnit too, whatever its settings for output.
     output = _sections(detail, when)
-    text = explain(headline, detail, output)
+    text = headline if detail.get("left") else explain(headline, detail, output)
     sections: list[tuple[str, str]] = []
     kept = []
     for report in reports:
-        if getattr(report, "when", "") == when and result["verdict"] != "error":
+        if getattr(report, "when", "") == when and (result["verdict"] != "error" or detail.get("left")):
             # The phase's own words come from its interruption (SIGINT at the deadline) or are of a part of it (a subtest).
             if report.outcome == "failed" and report.longrepr is not None:
                 sections.append(("Holdfast: what the phase itself said", str(report.longrepr)))
@@ -253,7 +253,7 @@ def _add_notes(result: Frame, reports: list[Any], earlier: list[str]) -> None:
     last.user_properties = [*last.user_properties, *properties]
     leaked = leaks_of(result)
     if leaked:
-        last.sections = [*last.sections, ("Holdfast: left behind and killed", "\n".join(leaked))]
+        last.sections = [*last.sections, ("Holdfast: left behind", "\n".join(leaked))]
 
 
 def earlier_attempt(earlier: Frame, items: Sequence[Item]) -> str:
@@ -283,7 +283,8 @@ def _said(reports: list[Frame]) -> str:
 
 
 def leaks_of(result: Frame) -> list[str]:
-    return [f"process {leak['pid']}: {leak['command']}" for leak in result["detail"].get("leaked", [])]
+    # Ledgers of earlier versions know processes only.
+    return [leak.get("text") or f"process {leak['pid']}: {leak['command']}" for leak in result["detail"].get("leaked", [])]
 
 
 def module_report(result: Frame) -> pytest.CollectReport:

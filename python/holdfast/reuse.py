@@ -14,6 +14,9 @@ import pytest
 
 from holdfast import wire
 from holdfast.compat import cov
+from holdfast.leaks import Leaks, watched
+from holdfast.marks import wishes_of
+from holdfast.options import isolation_of
 from holdfast.slate import IDLE, TEARDOWN
 
 if TYPE_CHECKING:
@@ -34,13 +37,20 @@ class Worker:
         """The test of `order`, and then what the engine says, until it says `end`. Ends the process."""
         _ask_before_teardown(self)
         runner = self.runner
+        _look_for_leaks(runner, runner.item_of(order))
         going: Optional[wire.Frame] = order
         while going is not None and going["t"] == "go":
             self._asked = False
             self._next = None
             runner.forget_test()
             runner.take_resources(going)
-            done = runner.run_protocol(runner.item_of(going), str(going["id"]))
+            item = runner.item_of(going)
+            with watched(runner.leaks, item) as found:
+                done = runner.run_protocol(item, str(going["id"]))
+            if found:
+                done["leaks"] = found
+            if runner.leaks is not None and runner.leaks.shared:
+                done["shared"] = True
             # A phase that is over must not be taken for one of the next test.
             runner.slate.enter(IDLE)
             runner.report_done(done)
@@ -82,6 +92,17 @@ class Worker:
         if frame is None:
             os._exit(0)  # The engine has gone.
         return frame
+
+
+def _look_for_leaks(runner: TestRunner, first: pytest.Item) -> None:
+    """Between the tests of a process. Where they share it because they belong together (isolation `module` and `class`) they may well
+    leave something to each other."""
+    config = runner.config
+    if runner.leaks is None or "scope" in wishes_of(first, isolation_of(config)):
+        runner.leaks = None
+        return
+    runner.leaks = Leaks(runner.slate, goes_on=True)
+    config.pluginmanager.register(runner.leaks, "holdfast-leaks")
 
 
 def _ask_before_teardown(worker: Worker) -> None:

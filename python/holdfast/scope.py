@@ -21,11 +21,12 @@ import pytest
 
 from holdfast import crash, forksafe, garbage, streams, wire
 from holdfast.inherited import share_children
+from holdfast.options import wants_leaks
 from holdfast.procs import resident_bytes
 from holdfast.relay import full_report
 from holdfast.reuse import Worker
 from holdfast.scopes import Scope, shown
-from holdfast.serve import SlotFiles, load_forkloop, serve_forks, take_slot
+from holdfast.serve import SlotFiles, load_forkloop, look_for_leaks, serve_forks, take_slot
 from holdfast.slate import IDLE, SETUP, TEARDOWN
 
 if TYPE_CHECKING:
@@ -125,6 +126,8 @@ class ScopeProcess:
         crash.reap_orphans_here()
         began = time.perf_counter()
         first = runner.item_of(order)
+        if runner.leaks is not None and wants_leaks(self.config):
+            runner.leaks.begin()
         with recorded(first, "setup"):
             call = pytest.CallInfo.from_call(self._set_up, when="setup", reraise=None)
         if call.excinfo is not None:
@@ -176,9 +179,14 @@ class ScopeProcess:
         self.above.keep(self.scope.collector)
         self.runner.sets_up_alone = False
         share_children()
+        own = self.runner.leaks
+        if own is not None:
+            own.keep()
+            look_for_leaks(self.runner)
         garbage.freeze()
         self.runner.send({**ready, "resident": resident_bytes()})
         serve_forks(self.runner)
+        self.runner.leaks = own
 
     def _receive(self) -> wire.Frame:
         sock = self.runner.sock
@@ -236,8 +244,10 @@ def end_with(runner: TestRunner, last: pytest.Item, tear_down: Callable[[], None
         reports.append(full_report(runner.config, report))
     duration = time.perf_counter() - began
     runner.prepare_exit()
-    verdict = "error" if reports else "passed"
-    runner.send({"t": "done", "verdict": verdict, "reports": reports, "duration": duration})
+    done: wire.Frame = {"t": "done", "verdict": "error" if reports else "passed", "reports": reports, "duration": duration}
+    if wants_leaks(runner.config):
+        runner.add_leaks(done)
+    runner.send(done)
     os._exit(0)
 
 
@@ -317,6 +327,7 @@ def become_replica(runner: TestRunner) -> NoReturn:
     files = SlotFiles(channel)
     take_slot(runner.config, runner.info, files, frame)
     runner.slate = files.slate
+    look_for_leaks(runner)
     runner.slot = int(frame["slot"])
     if runner.above is not None:
         runner.above.forget_slot()

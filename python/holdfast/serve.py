@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Callable
 
 import pytest
 
-from holdfast import child, compat, crash, garbage, streams, wire
+from holdfast import child, compat, crash, garbage, streams, trail, wire
 from holdfast.engine_path import find_forkloop
+from holdfast.leaks import Leaks
 from holdfast.procs import children_of, is_running, kill_descendants, resident_bytes
 from holdfast.slate import Slate
 from holdfast.streams import high_descriptor, out_of_the_way
@@ -161,10 +162,12 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
         child.clear_exit_functions()
         runner = child.TestRunner(session, files.slate, worker.info, worker.scopes)
         worker.config.pluginmanager.register(runner, "holdfast-runner")
+        child.keep_finalizers()
         if worker.scopes:
             from holdfast.scope import prepare
 
             prepare(runner)
+        look_for_leaks(runner)
         garbage.freeze()
         keeper = bool(frame.get("keeper"))
         cpu = None if keeper else own_cpu(worker.info, int(frame["slot"]))
@@ -189,8 +192,14 @@ def take_slot(config: pytest.Config, info: WorkerInfo, files: SlotFiles, frame: 
     config.workerinput.update(info.workerinput(slot))  # type: ignore[attr-defined]
     child.enter_slot(config, slot, (frame.get("config") or {}).get("basetemp"))
     crash.arm(files.stacks, files.slate)
+    trail.arm(files.slate, config)
     os.close(files.slate_fd)
     streams.attach(config, files.out, files.err, info.terminal_fd if info.interactive else files.stream)
+
+
+def look_for_leaks(runner: child.TestRunner) -> None:
+    """From here on what is new in a fork of this process is its test's."""
+    runner.leaks = Leaks(runner.slate, above=runner.leaks)
 
 
 def own_cpu(info: WorkerInfo, slot: int) -> int | None:

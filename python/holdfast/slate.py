@@ -41,4 +41,4 @@ class Slate:
         return ctypes.string_at(self.address + offset, size)
 
     def write(self, offset: int, data: bytes) -> None:
-        self._page[offset : offset + len(data)] = data
+        ctypes.memmove(self.address + offset, data, len(data))

@@ -49,9 +49,7 @@ def arm(slate: Slate, config: pytest.Config) -> None:
     places = [os.fsencode(place) for place in _places(config)]
     given = (ctypes.c_char_p * (len(places) + 1))(*places, None)
     add = ctypes.cast(api.PySys_AddAuditHook, ctypes.c_void_p) if first else None
-    _library.trail_arm(
-        ctypes.c_void_p(slate.address + TRAIL), ctypes.c_size_t(SIZE - TRAIL), ctypes.byref(python), given, add
-    )
+    _library.trail_arm(ctypes.c_void_p(slate.address + TRAIL), ctypes.c_size_t(SIZE - TRAIL), ctypes.byref(python), given, add)
 
 
 def _places(config: pytest.Config) -> list[str]:

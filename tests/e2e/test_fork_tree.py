@@ -528,7 +528,7 @@ def test_forgets(forgotten): pass
     ).run("--hf-slots=2")
     assert set(run.verdicts.values()) == {"passed"}
     assert all(not notes for notes in run.notes.values())
-    assert "its teardown left process" in run.output
+    assert "its teardown left behind: process" in run.output
     assert "sleep 601" in run.output
     assert "sleep 600" not in run.output
 

@@ -35,13 +35,7 @@ def test_every_victim_gets_its_verdict(suite: Any, slots: int, isolation: str, t
         expected = expectation(nodeid)
         allowed = expected["verdict"] if isinstance(expected["verdict"], list) else [expected["verdict"]]
         assert verdict in allowed, f"{nodeid}: {verdict}, expected one of {allowed}\n{run.output}"
-        # Threads and shared memory are charged by a later version; processes are now.
-        # A worker's are charged to none.
-        if (
-            isolation == "test"
-            and "leaked" in expected.get("notes", [])
-            and nodeid.rpartition("::")[2] not in ("test_thread", "test_shared_memory")
-        ):
+        if "leaked" in expected.get("notes", []):
             assert "leaked" in run.notes[nodeid], nodeid
         for text in expected.get("says", []):
             name = nodeid.rpartition("::")[2] if "::" in nodeid else nodeid.removesuffix(".py")

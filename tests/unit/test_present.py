@@ -83,7 +83,7 @@ def test_leaks_are_a_note_a_property_and_a_section(pytestconfig: pytest.Config) 
     leaked = {"leaked": [{"pid": 7, "command": "sleep 1"}]}
     got = present(pytestconfig, ITEM, result("passed", reports=[short("call")], notes=["leaked"], detail=leaked))
     assert got.reports[-1].user_properties == [("holdfast_notes", "leaked")]
-    assert got.reports[-1].sections == [("Holdfast: left behind and killed", "process 7: sleep 1")]
+    assert got.reports[-1].sections == [("Holdfast: left behind", "process 7: sleep 1")]
 
 
 def test_a_module_report() -> None:
