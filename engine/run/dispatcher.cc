@@ -133,6 +133,8 @@ void Dispatcher::configure(const wire::Json& frame) {
   sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
   dealing_.dist = frame.value("dist", "dynamic");
+  examiner_ = Examiner{frame.value("diagnose", std::vector<std::string>{}), own_environment(wire::Json::object()),
+                       frame.value("cwd", "/")};
   memory_ = inventory::memory();
   open_records(frame);
   root_->configure(frame.value("argv", std::vector<std::string>{}), own_environment(thread_environment(options_.slots)),
@@ -403,6 +405,7 @@ SlotHost Dispatcher::slot_host() {
     root_->start_slot_zygote(slot, socket, forkable_, slot >= options_.slots);
   };
   host.zygote_config = [this] { return root_->start_config(); };
+  host.examiner = [this]() -> const Examiner& { return examiner_; };
   host.on_idle = [this](int slot) { give_work(slot); };
   host.on_finished = [this](Attempt attempt) { on_finished(std::move(attempt)); };
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
@@ -637,6 +640,7 @@ void Dispatcher::decide(Attempt attempt) {
     detail["out"] = attempt.out;
     detail["err"] = attempt.err;
     detail["stream"] = attempt.stream;
+    if (!attempt.processes.empty()) detail["processes"] = std::move(attempt.processes);
   }
   if (std::string cause = reason_to_repeat(attempt, record.verdict); !cause.empty()) {
     repeat(attempt, std::move(record), std::move(detail), cause);

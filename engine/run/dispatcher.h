@@ -226,6 +226,7 @@ class Dispatcher {
   bool pause_on_failure_ = false;  ///< -x and its like: after a failure nothing begins until the controller has seen it.
   int unseen_ = 0;                 ///< Failures that it has not seen yet.
   Sternness sternness_;
+  Examiner examiner_;
   Retries retries_;
   Wishes wishes_;
   Dealing dealing_;

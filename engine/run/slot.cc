@@ -43,7 +43,7 @@ Survivor describe_survivor(pid_t pid) { return Survivor{pid, os::command_line(pi
 }  // namespace
 
 Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgroup cgroup)
-    : loop_(loop), id_(id), limits_(limits), host_(std::move(host)), cgroup_(std::move(cgroup)) {}
+    : loop_(loop), id_(id), limits_(limits), host_(std::move(host)), cgroup_(std::move(cgroup)), postmortem_(loop) {}
 
 Slot::~Slot() {
   loop_.cancel(timer_);
@@ -267,15 +267,20 @@ void Slot::discard_next() {
 }
 
 void Slot::on_forked(int number, pid_t pid) {
-  Process* process = current_ != nullptr && current_->number == number ? current_.get() : next_.get();
-  if (process == nullptr || process->number != number) {
+  Process* process = nullptr;
+  for (Process* candidate : {current_.get(), next_.get(), worker_.get()}) {
+    if (candidate != nullptr && candidate->number == number) process = candidate;
+  }
+  if (process == nullptr) {
     leaving_.push_back(pid);
     return;
   }
   process->pid = pid;
   // May fail if it is dead already; its exit is then the next frame, and nothing needs to be sent to it.
   if (Result<os::Fd> pidfd = os::open_pidfd(pid)) process->pidfd = std::move(*pidfd);
-  if (process == current_.get()) send_go();
+  if (process != current_.get()) return;
+  send_go();
+  if (early_ready_) on_set_up(*std::exchange(early_ready_, std::nullopt));
 }
 
 // ---- one test --------------------------------------------------------------------------------------------------------------
@@ -342,6 +347,8 @@ void Slot::start_attempt(const Order& order) {
   test_limit_ = order.limit;
   exited_ = false;
   asked_ = false;
+  early_ready_.reset();
+  own_stacks_ = 0;
   stopping_ = false;
   ladder_ = Ladder::None;
 }
@@ -547,6 +554,7 @@ void Slot::on_exited(pid_t pid, int status, std::uint64_t peak) {
   if (current_ == nullptr || current_->pid != pid || exited_) return;
   exited_ = true;
   loop_.cancel(timer_);
+  postmortem_.cancel();
   current_->channel->drain();
   attempt_.evidence.exit = exit_of_wait_status(status);
   std::uint64_t before = from_ != nullptr ? from_->resident : 0;
@@ -605,6 +613,9 @@ void Slot::climb(Ladder step) {
       if (attempt_.evidence.was_stopped) os::send_signal(current_->pidfd, SIGCONT);
       poll_stacks(0, loop_.clock().now() + os::seconds(0.5));
       break;
+    case Ladder::Examined:
+      examine();
+      break;
     case Ladder::Interrupted:
       os::send_signal(current_->pidfd, SIGINT);
       after(limits_.grace, [this] { climb(Ladder::Terminated); });
@@ -623,10 +634,34 @@ void Slot::poll_stacks(std::size_t last_size, os::Time give_up) {
   std::size_t size = os::file_size(files_.stacks.get());
   // Nothing says that faulthandler has finished, except that the file no longer grows.
   if ((size > 0 && size == last_size) || loop_.clock().now() >= give_up) {
-    climb(Ladder::Interrupted);
+    climb(Ladder::Examined);
     return;
   }
   after(0.01, [this, size, give_up] { poll_stacks(size, give_up); });
+}
+
+void Slot::examine() {
+  loop_.cancel(timer_);
+  // From here on other processes write theirs, when they are asked.
+  own_stacks_ = os::file_size(files_.stacks.get());
+  const Examiner nobody;
+  const Examiner& examiner = host_.examiner ? host_.examiner() : nobody;
+  postmortem_.start(examiner, processes(), files_.stacks.get(), [this](wire::Json found) {
+    attempt_.processes = std::move(found);
+    if (ladder_ == Ladder::Examined) climb(Ladder::Interrupted);
+  });
+}
+
+/// Of the test: its own first, then all below it, and daemons that it has started.
+std::vector<pid_t> Slot::processes() const {
+  std::vector<pid_t> found{current_->pid};
+  for (pid_t pid : os::descendants_of(current_->pid)) found.push_back(pid);
+  for (pid_t orphan : survivors()) {
+    if (!began_with_test(orphan)) continue;
+    found.push_back(orphan);
+    for (pid_t pid : os::descendants_of(orphan)) found.push_back(pid);
+  }
+  return found;
 }
 
 void Slot::kill_tree() {
@@ -648,6 +683,11 @@ void Slot::kill_tree() {
 void Slot::stop(double grace) {
   if (current_ == nullptr || exited_) return;
   stopping_ = true;
+  // Nobody waits for an explanation any more.
+  if (ladder_ == Ladder::Examined) {
+    postmortem_.cancel();
+    climb(Ladder::Interrupted);
+  }
   if (ladder_ != Ladder::None) return;  // At a deadline already: that ends sooner.
   ladder_ = Ladder::Interrupted;
   // A scope's teardown is what the grace is for.
@@ -751,6 +791,7 @@ Attempt Slot::take_attempt() {
 
 void Slot::finish() {
   loop_.cancel(timer_);
+  postmortem_.cancel();
   std::unique_ptr<Process> ended = std::move(current_);
   // The zygote was killed too, and may have told of the test's end before it died: nothing more is begun there.
   if (std::exchange(group_killed_, false)) drop_everything();
@@ -767,6 +808,7 @@ void Slot::finish() {
     attempt.evidence.leaks = clear_leavings(files_.trail(), ended->pid, begun_wall_);
   }
   attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
+  if (own_stacks_ > 0 && attempt.stacks.size() > own_stacks_) attempt.stacks.resize(own_stacks_);
   attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);
   // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own; one that

@@ -27,6 +27,7 @@
 #include "run/files.h"
 #include "run/judge.h"
 #include "run/limits.h"
+#include "run/postmortem.h"
 #include "run/zygote.h"
 #include "wire/channel.h"
 
@@ -62,6 +63,7 @@ struct Attempt {
   std::string out;                         ///< What is left in the captured streams: output of the phase that did not end.
   std::string err;
   std::string stream;  ///< The end of what went uncaptured to the terminal.
+  wire::Json processes = wire::Json::array();  ///< What they were doing at the deadline.
 };
 
 /// How a worker ended when no test ran in it any more: at its exit, or by itself between two tests.
@@ -78,6 +80,8 @@ struct SlotHost {
   std::function<void(int slot, const os::Fd& socket)> start_zygote;
   /// The controller's words to zygotes (protocol/README.md, `configure.zygote`).
   std::function<wire::Json()> zygote_config;
+  /// How to look at what hangs.
+  std::function<const Examiner&()> examiner;
   std::function<void(int slot)> on_idle;
   std::function<void(Attempt attempt)> on_finished;
   std::function<void(std::size_t test, int slot)> on_abandoned;
@@ -175,7 +179,7 @@ class Slot {
     std::vector<std::size_t> ran;  ///< The tests that have run in it,
     std::vector<double> began;     ///< and when they began.
   };
-  enum class Ladder { None, Stacks, Interrupted, Terminated, Killed };
+  enum class Ladder { None, Stacks, Examined, Interrupted, Terminated, Killed };
 
   void ask_for_zygote();
   Status listen(wire::Channel& channel, int number);
@@ -213,6 +217,8 @@ class Slot {
   void settle_worker(os::Time give_up);
   void check_deadline();
   void expire(Phase phase, double limit);
+  void examine();
+  [[nodiscard]] std::vector<pid_t> processes() const;
   void poll_stacks(std::size_t last_size, os::Time give_up);
   void climb(Ladder step);
   void kill_tree();
@@ -266,10 +272,13 @@ class Slot {
   bool exited_ = false;
   os::MemoryGroup memory_group_;  ///< Of the running test, if it has declared its memory.
   std::optional<wire::Json> go_;  ///< Its order, held back until its process is in that group.
+  std::optional<wire::Json> early_ready_;  ///< What a scope's process has said before its number was known.
   bool group_killed_ = false;     ///< By kill_tree(), with all zygotes of the slot.
   bool asked_ = false;            ///< on_ask has been called for this attempt.
   bool stopping_ = false;
   Ladder ladder_ = Ladder::None;
+  Postmortem postmortem_;
+  std::size_t own_stacks_ = 0;  ///< Bytes that the test itself had written at the deadline.
   os::TimerId timer_ = 0;
 };
 

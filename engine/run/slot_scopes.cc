@@ -46,6 +46,12 @@ void Slot::on_set_up(const wire::Json& frame) {
     climb(Ladder::Killed);
     return;
   }
+  if (current_->pid == 0) {
+    // It speaks over its own socket, and was quicker than its parent, which is to tell its number: without it nobody would see
+    // its end.
+    early_ready_ = frame;
+    return;
+  }
   loop_.cancel(timer_);
   int scope = attempt_.scope;
   const std::string reason = frame.value("reason", "");

@@ -144,6 +144,7 @@ class Controller:
                 "args": " ".join(str(a) for a in params.args),
                 "argv": [*python, "-m", "holdfast.zygote"],
                 "cwd": str(params.dir),
+                "diagnose": diagnose_command(),
                 "tell_starts": True,
                 "strict": self.settings.strict,
                 "pause_on_failure": self._stops_at_failures(),
@@ -453,6 +454,13 @@ class Controller:
             terminalreporter.write_line(
                 f"{self.without_verdict} test(s) without a verdict; run them with --hf-resume --hf-journal={journal}"
             )
+
+
+def diagnose_command() -> list[str]:
+    """Of the program that looks at what hangs: isolated from the suite's environment, without site-packages but for our own."""
+    own = str(Path(__file__).resolve().parents[1])
+    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from holdfast.diagnose import main; sys.exit(main())"
+    return [sys.executable, "-I", "-S", "-c", code, own]
 
 
 def _interpreter_flags() -> list[str]:

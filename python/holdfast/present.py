@@ -11,6 +11,7 @@ import pytest
 
 from holdfast import native
 from holdfast.compat import benchmark
+from holdfast.diagnose import describe
 from holdfast.relay import report_from
 from holdfast.wire import Frame
 
@@ -203,8 +204,15 @@ def explain(headline: str, detail: Frame, output: list[tuple[str, str]]) -> str:
     """The text of a report: what happened, the stacks, the last output."""
     python, natives = split_stacks(str(detail.get("stacks") or ""))
     parts = [headline, python or "(no Python stack: the process died, or hung, without running faulthandler's handler)", *natives]
+    parts += processes_of(detail)
     parts += [f"{title}:\n{text.rstrip()}" for title, text in output]
     return "\n\n".join(parts)
+
+
+def processes_of(detail: Frame) -> list[str]:
+    """What each process of a hanging test was doing at the deadline."""
+    found = [describe({**process, "python": without_runner_frames(process.get("python", ""))}) for process in detail.get("processes", [])]
+    return ["\n".join(["At the deadline, before anything was killed:", *found])] if found else []
 
 
 # Frames of pytest and of ours, below the user's code in every stack that faulthandler writes.

@@ -199,6 +199,29 @@ TEST_F(SlotWithScope, IsAZygoteOnceItIsReady) {
   EXPECT_FALSE(take_test_socket().valid());
 }
 
+// Two sockets: what the process says can be read before its zygote has told its number.
+TEST_F(SlotTest, AScopeThatIsReadyBeforeItsNumberIsKnown) {
+  pid_t zygote = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
+  pid_t process = os::spawn({"/bin/sleep", "3600"}, {}, "/", {}).value();
+  say({{"t", "hello"}, {"pid", zygote}});
+  ASSERT_TRUE(loop.run());
+  slot->set_up(4, Zygote::kSlotsOwn, Order{7, "test_it", 0, false});
+  os::Fd socket = take_test_socket();
+  say(socket, {{"t", "ready"}, {"duration", 0.5}});
+  run_for(0.05);
+  EXPECT_TRUE(scopes.empty());
+  say({{"t", "forked"}, {"pid", process}});
+  run_until([&] { return !scopes.empty(); });
+  EXPECT_TRUE(broken.empty());
+  EXPECT_EQ(scopes, (std::vector<std::string>{"ready 4"}));
+  EXPECT_TRUE(slot->owns(process));
+  slot->shut_down();
+  for (pid_t pid : {zygote, process}) {
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+  }
+}
+
 TEST_F(SlotWithScope, IsTheWorkerIfItCannotBeForked) {
   say(socket, {{"t", "ready"}, {"duration", 0.5}, {"fixture", " held: "}, {"reason", "a thread"}});
   run_until([&] { return !scopes.empty(); });

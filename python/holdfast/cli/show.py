@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.cli.files import GOOD_IN_SQL, Mistake, open_ledger
-from holdfast.present import PYTEST_VERDICTS, headline_of, split_stacks
+from holdfast.present import PYTEST_VERDICTS, headline_of, processes_of, split_stacks
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,6 +76,9 @@ def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     if detail.get("stacks"):
         python, natives = split_stacks(detail["stacks"])
         _block("stacks", "\n\n".join([python, *natives]).strip())
+    for text in processes_of(detail):
+        title, _, rest = text.partition("\n")
+        _block(title.rstrip(":"), rest)
     for key, title in (("out", "last stdout"), ("err", "last stderr"), ("stream", "uncaptured output")):
         if detail.get(key):
             _block(title, detail[key])
