@@ -88,6 +88,8 @@ static void reap_orphans(void) {
   }
 }
 
+static long long microseconds(struct timeval time) { return time.tv_sec * 1000000LL + time.tv_usec; }
+
 static int reap(int i) {
   pid_t pid = pids[i];
   close(polled[i].fd);
@@ -98,9 +100,11 @@ static int reap(int i) {
   while (wait4(pid, &status, 0, &usage) < 0) {
     if (errno != EINTR) return -1;
   }
-  char text[128];
-  int size = snprintf(text, sizeof text, "{\"t\":\"exited\",\"pid\":%d,\"status\":%d,\"maxrss\":%ld}", (int)pid, status,
-                      usage.ru_maxrss);
+  char text[224];
+  int size = snprintf(text, sizeof text,
+                      "{\"t\":\"exited\",\"pid\":%d,\"status\":%d,\"maxrss\":%ld,\"user\":%lld,\"system\":%lld,\"in\":%ld,\"out\":%ld}",
+                      (int)pid, status, usage.ru_maxrss, microseconds(usage.ru_utime), microseconds(usage.ru_stime),
+                      usage.ru_inblock, usage.ru_oublock);
   int sent = send_frame(text, (size_t)size);
   reap_orphans();
   return sent;

@@ -18,16 +18,27 @@ PRAGMA synchronous=NORMAL;
 CREATE TABLE IF NOT EXISTS runs(
   run INTEGER PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, slots INTEGER NOT NULL, tests INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tests(
-  test INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, duration REAL NOT NULL, memory INTEGER NOT NULL, runs INTEGER NOT NULL) STRICT;
+  test INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, duration REAL NOT NULL, memory INTEGER NOT NULL, runs INTEGER NOT NULL,
+  cpu REAL NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE IF NOT EXISTS results(
   run INTEGER NOT NULL, test INTEGER NOT NULL, verdict TEXT NOT NULL, notes TEXT NOT NULL, duration REAL NOT NULL,
-  memory INTEGER NOT NULL, PRIMARY KEY(run, test)) STRICT, WITHOUT ROWID;
+  memory INTEGER NOT NULL, cpu REAL NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY(run, test)) STRICT, WITHOUT ROWID;
+)sql";
+
+// Version 2 knows what tests have used.
+constexpr const char* kFromVersion1 = R"sql(
+ALTER TABLE tests ADD COLUMN cpu REAL NOT NULL DEFAULT 0;
+ALTER TABLE tests ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE results ADD COLUMN cpu REAL NOT NULL DEFAULT 0;
+ALTER TABLE results ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
 )sql";
 
 // Half of the weight is on the newest run: a test that has become slower is soon known as slow, one odd run is soon forgotten.
 constexpr const char* kUpsert =
-    "INSERT INTO tests(id, duration, memory, runs) VALUES(?1, ?2, ?3, 1) ON CONFLICT(id) DO UPDATE SET"
-    " duration=0.5*duration+0.5*?2, memory=max(?3, memory*9/10), runs=runs+1 RETURNING test";
+    "INSERT INTO tests(id, duration, memory, runs, cpu, written) VALUES(?1, ?2, ?3, 1, ?4, ?5) ON CONFLICT(id) DO UPDATE SET"
+    " duration=0.5*duration+0.5*?2, memory=max(?3, memory*9/10), runs=runs+1, cpu=0.5*cpu+0.5*?4, written=max(?5, written*9/10)"
+    " RETURNING test";
 
 bool is_ours(Database& db) {
   Result<std::int64_t> application = db.pragma("application_id");
@@ -38,7 +49,7 @@ bool is_ours(Database& db) {
     Result<Statement> tables = db.prepare("SELECT count(*) FROM sqlite_master");
     return tables && tables->step().value_or(false) && tables->integer(0) == 0;
   }
-  return application && version && *application == kHistoryId && *version == kHistoryVersion;
+  return application && version && *application == kHistoryId && *version >= 1 && *version <= kHistoryVersion;
 }
 
 }  // namespace
@@ -72,6 +83,8 @@ History History::open(const std::string& path, std::string& notice) {
 }
 
 Status History::prepare() {
+  Result<std::int64_t> version = db_->pragma("user_version");
+  if (version && *version == 1) HOLDFAST_TRY(db_->execute(kFromVersion1));
   HOLDFAST_TRY(
       db_->execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kHistoryId, kHistoryVersion).c_str()));
   return db_->execute(kSchema);
@@ -108,7 +121,7 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   Result<Statement> add_run = db_->prepare("INSERT INTO runs(started, seconds, slots, tests) VALUES(?, ?, ?, ?) RETURNING run");
   Result<Statement> upsert = db_->prepare(kUpsert);
   Result<Statement> add =
-      db_->prepare("INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory) VALUES(?, ?, ?, ?, ?, ?)");
+      db_->prepare("INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory, cpu, written) VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
   for (const auto* statement : {&add_run, &upsert, &add}) {
     if (!*statement) return tl::unexpected<Error>(statement->error());
   }
@@ -122,7 +135,8 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   add_run->reset();
   for (const PastResult& result : results) {
     auto memory = static_cast<std::int64_t>(result.memory);
-    Result<bool> found = upsert->bind(std::string_view(result.id)).bind(result.duration).bind(memory).step();
+    auto written = static_cast<std::int64_t>(result.written);
+    Result<bool> found = upsert->bind(std::string_view(result.id)).bind(result.duration).bind(memory).bind(result.cpu).bind(written).step();
     if (!found) return tl::unexpected<Error>(found.error());
     std::int64_t test = upsert->integer(0);
     upsert->reset();
@@ -132,6 +146,8 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
                      .bind(std::string_view(result.notes))
                      .bind(result.duration)
                      .bind(memory)
+                     .bind(result.cpu)
+                     .bind(written)
                      .run());
   }
   HOLDFAST_TRY(db_->execute(

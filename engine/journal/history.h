@@ -15,7 +15,7 @@
 
 namespace holdfast::journal {
 
-inline constexpr std::int64_t kHistoryVersion = 1;
+inline constexpr std::int64_t kHistoryVersion = 2;
 inline constexpr std::int64_t kHistoryId = 0x48464849;  // "HFHI"
 /// Runs whose single results are kept; what is older lives on in the averages.
 inline constexpr std::int64_t kRunsKept = 30;
@@ -31,6 +31,8 @@ struct PastResult {
   std::string notes;  ///< JSON list.
   double duration = 0;
   std::uint64_t memory = 0;
+  double cpu = 0;             ///< Seconds.
+  std::uint64_t written = 0;  ///< Bytes, to storage.
 };
 
 struct PastRun {

@@ -125,6 +125,22 @@ double start_time(pid_t pid) {
   return std::strtod(field.c_str(), nullptr) / static_cast<double>(::sysconf(_SC_CLK_TCK)) - asleep;
 }
 
+ProcessUsage usage_of(pid_t pid) {
+  ProcessUsage usage;
+  std::istringstream tail(stat_tail(pid));
+  std::vector<std::string> fields;
+  for (std::string field; tail >> field && fields.size() < 22;) fields.push_back(field);
+  // proc(5) counts from 1, and the tail begins with the third: utime is 14, stime 15, num_threads 20, rss 24.
+  if (fields.size() < 22 || fields[0] == "Z") return usage;
+  auto number = [&fields](std::size_t field) { return std::strtoull(fields[field - 3].c_str(), nullptr, 10); };
+  usage.cpu = static_cast<double>(number(14) + number(15)) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  usage.threads = static_cast<int>(number(20));
+  usage.resident = number(24) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return usage;
+}
+
+int open_files(pid_t pid) { return static_cast<int>(numeric_entries(fmt::format("/proc/{}/fd", pid)).size()); }
+
 std::string command_line(pid_t pid) {
   std::string text = read_file(fmt::format("/proc/{}/cmdline", pid));
   while (!text.empty() && text.back() == '\0') text.pop_back();

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
@@ -20,6 +21,15 @@ char process_state(pid_t pid);
 double start_time(pid_t pid);
 /// The command line with blanks between the arguments, at most 300 bytes; the name in brackets for one without.
 std::string command_line(pid_t pid);
+struct ProcessUsage {
+  double cpu = 0;              ///< Seconds of user and system time.
+  std::uint64_t resident = 0;  ///< Bytes.
+  int threads = 0;             ///< 0 if there is no such process.
+};
+ProcessUsage usage_of(pid_t pid);
+/// Descriptors that the process has open; 0 where /proc does not tell.
+int open_files(pid_t pid);
+
 /// Kills everything below `root` but not `root` itself nor what `spare` names (and its descendants). Repeats until a pass
 /// finds only zombies, at most 100 times (a fork bomb outruns it; that is what the cgroup is for). Returns how many were hit.
 int kill_descendants(pid_t root, const std::function<bool(pid_t)>& spare);

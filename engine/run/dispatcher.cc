@@ -205,6 +205,7 @@ RootHost Dispatcher::root_host() {
   host.on_fatal = [this](FatalModule module) { fatal_.push_back(std::move(module)); };
   host.on_failed = [this](const std::string& kind, const std::string& text) { fail_run(kind, text); };
   host.on_finished = [this] { end(); };
+  host.examiner = [this]() -> const Examiner& { return examiner_; };
   return host;
 }
 
@@ -337,7 +338,8 @@ void Dispatcher::replay() {
 
 void Dispatcher::settle_fatal_modules() {
   for (const FatalModule& module : fatal_) {
-    settle_extra(module.id, module.evidence, "collect", module.stacks, module.out, module.err);
+    settle_extra(module.id, module.evidence, "collect", module.stacks, module.out, module.err,
+                 wire::Json::array(), module.processes);
   }
   fatal_.clear();
 }
@@ -345,7 +347,7 @@ void Dispatcher::settle_fatal_modules() {
 // A verdict of something that is not a collected test.
 void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase,
                               const std::string& stacks, const std::string& out, const std::string& err,
-                              const wire::Json& reports) {
+                              const wire::Json& reports, const wire::Json& processes) {
   Result<std::int64_t> index = ledger_->add_extra_test(id);
   if (!index) {
     keep(tl::unexpected<Error>(index.error()));
@@ -360,6 +362,7 @@ void Dispatcher::settle_extra(const std::string& id, const Evidence& evidence, c
   detail["out"] = out;
   detail["err"] = err;
   if (!reports.empty()) detail["problem"] = text_of(reports);
+  if (!processes.empty()) detail["processes"] = processes;
   settle_without_run(std::move(record), id, std::move(detail));
 }
 
@@ -627,6 +630,9 @@ void Dispatcher::decide(Attempt attempt) {
     evidence.survivors.clear();
     evidence.leaks.clear();
   }
+  if (evidence.exit && evidence.exit->signalled && evidence.exit->signal == SIGKILL && !evidence.timed_out) {
+    evidence.kernel_words = kernel_kills_.words_on(attempt.pid);
+  }
   journal::Record record;
   record.test = static_cast<std::int64_t>(attempt.test);
   record.verdict = judge(evidence);
@@ -635,6 +641,7 @@ void Dispatcher::decide(Attempt attempt) {
   record.slot = attempt.slot;
   wire::Json notes = notes_of(evidence);
   wire::Json detail = describe(evidence, record.verdict);
+  detail["usage"] = attempt.usage.describe();
   if (detail.contains("phase") || detail.contains("problem")) {
     detail["stacks"] = attempt.stacks;
     detail["out"] = attempt.out;
@@ -661,7 +668,7 @@ void Dispatcher::decide(Attempt attempt) {
   }
   add_to_phase(attempt.reports, "setup", std::exchange(state.setup, 0));
   Verdict verdict{attempt.test,      std::move(record), std::move(notes), std::move(attempt.reports),
-                  std::move(detail), attempt.memory};
+                  std::move(detail), attempt.memory,       attempt.usage.cpu(), attempt.usage.written};
   settle_around(attempt.test);
   if (!hold(verdict)) conclude(std::move(verdict));
   if (attempt.scope >= 0) on_setup_failed(attempt, false);
@@ -678,7 +685,8 @@ void Dispatcher::conclude(Verdict verdict) {
   state.settled = true;
   state.earlier.clear();
   const std::string& id = ids_[verdict.test];
-  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory});
+  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu,
+                      verdict.written});
   settle(record, id, false, std::move(verdict.reports), std::move(verdict.detail));
 }
 
@@ -717,6 +725,10 @@ void Dispatcher::settle(const journal::Record& record, const std::string& id, bo
                 {"verdict", record.verdict},   {"notes", notes},
                 {"attempts", record.attempts}, {"duration", record.duration}};
   for (const wire::Json& leak : detail.value("leaked", wire::Json::array())) news.event["leaked"].push_back(leak.value("text", ""));
+  if (auto usage = detail.find("usage"); usage != detail.end()) {
+    news.event["usage"] = *usage;
+    news.event["usage"].erase("samples");
+  }
   news.frame = {{"t", "result"},
                 {"id", id},
                 {"verdict", record.verdict},

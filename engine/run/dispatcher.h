@@ -15,6 +15,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "inventory/kernel_kills.h"
 #include "inventory/memory.h"
 #include "journal/history.h"
 #include "journal/ledger.h"
@@ -87,6 +88,8 @@ class Dispatcher {
     wire::Json reports = wire::Json::array();
     wire::Json detail = wire::Json::object();
     std::uint64_t memory = 0;  ///< Bytes that it used.
+    double cpu = 0;            ///< Seconds.
+    std::uint64_t written = 0;  ///< Bytes, to storage.
   };
 
   void on_control_frame(const wire::Json& frame);
@@ -163,7 +166,8 @@ class Dispatcher {
   void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
   bool settle_without_run(journal::Record record, const std::string& id, wire::Json detail, bool begun = false);
   void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
-                    const std::string& out, const std::string& err, const wire::Json& reports = wire::Json::array());
+                    const std::string& out, const std::string& err, const wire::Json& reports = wire::Json::array(),
+                    const wire::Json& processes = wire::Json::array());
   void on_abandoned(std::size_t test, int slot);
   void drop_reserved(int slot);
   void on_broken(int slot, const std::string& reason);
@@ -227,6 +231,7 @@ class Dispatcher {
   int unseen_ = 0;                 ///< Failures that it has not seen yet.
   Sternness sternness_;
   Examiner examiner_;
+  inventory::KernelKills kernel_kills_;
   Retries retries_;
   Wishes wishes_;
   Dealing dealing_;

@@ -25,7 +25,8 @@ bool is_good(const std::string& verdict) {
 }
 
 std::string judge(const Evidence& evidence) {
-  if (evidence.memory_kills > 0) return "oom";  // The kernel says so, whatever came of it.
+  // The kernel says so, whatever came of it.
+  if (evidence.memory_kills > 0 || !evidence.kernel_words.empty()) return "oom";
   if (evidence.timed_out) return "timeout";
   if (!evidence.problem.empty()) return "error";
   if (!(evidence.done && evidence.lives_on)) {
@@ -73,6 +74,7 @@ nlohmann::json describe(const Evidence& evidence, const std::string& verdict) {
     detail["memory_limit"] = evidence.memory_limit;
     detail["memory_peak"] = evidence.memory_peak;
     detail["memory_kills"] = evidence.memory_kills;
+    if (!evidence.kernel_words.empty()) detail["kernel"] = evidence.kernel_words;
   }
   if (verdict == "timeout") {
     detail["limit"] = evidence.limit;

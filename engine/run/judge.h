@@ -44,6 +44,7 @@ struct Evidence {
   std::uint64_t memory_limit = 0;  ///< Bytes; of its own control group, if it had one.
   std::uint64_t memory_peak = 0;   ///< Bytes in use in that group at most,
   int memory_kills = 0;            ///< and how many of its processes the kernel killed for want of memory.
+  std::string kernel_words;        ///< Why the kernel has killed it for want of memory; empty if nothing proves that.
   std::string problem;             ///< It broke the protocol: what was wrong.
   bool hung_up = false;            ///< It closed its channel (or called exec) without having finished.
   Slate slate{};                   ///< A copy of the page at its end.

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "os/procfs.h"
+
 namespace holdfast::run {
 
 namespace {
@@ -15,7 +17,7 @@ constexpr int kColdSocket = 3;
 
 }  // namespace
 
-Root::Root(os::Loop& loop, const Limits& limits, RootHost host) : loop_(loop), limits_(limits), host_(std::move(host)) {}
+Root::Root(os::Loop& loop, const Limits& limits, RootHost host) : loop_(loop), limits_(limits), host_(std::move(host)), postmortem_(loop) {}
 
 Root::~Root() { loop_.cancel(deadline_); }
 
@@ -111,13 +113,22 @@ void Root::on_collect_deadline() {
   timed_out_ = Phase::Idle;
   os::send_signal(pidfd_, kStackSignal);
   // The stacks are written within milliseconds, or never: an import that holds a lock cannot keep faulthandler from it.
-  deadline_ = loop_.call_after(os::seconds(0.3), [this] { os::send_signal(pidfd_, SIGKILL); });
+  deadline_ = loop_.call_after(os::seconds(0.1), [this] {
+    own_stacks_ = os::file_size(files_.stacks.get());
+    std::vector<pid_t> pids{pid_};
+    for (pid_t below : os::descendants_of(pid_)) pids.push_back(below);
+    postmortem_.start(host_.examiner(), pids, files_.stacks.get(), [this](wire::Json found) {
+      processes_ = std::move(found);
+      os::send_signal(pidfd_, SIGKILL);
+    });
+  });
 }
 
 bool Root::on_child_exit(pid_t pid, int status) {
   spawners_.erase(pid);
   if (pid != pid_) return false;
   if (channel_) channel_->drain();
+  postmortem_.cancel();
   pid_ = 0;
   loop_.cancel(deadline_);
   channel_.reset();
@@ -143,6 +154,9 @@ bool Root::on_child_exit(pid_t pid, int status) {
     module.evidence.limit = limits_.collect;
     module.evidence.slate = files_.slate();
     module.stacks = os::read_tail(files_.stacks.get(), kTail);
+    if (own_stacks_ > 0 && module.stacks.size() > own_stacks_) module.stacks.resize(own_stacks_);
+    own_stacks_ = 0;
+    module.processes = std::exchange(processes_, wire::Json::array());
     module.out = os::read_tail(files_.out.get(), kTail);
     module.err = os::read_tail(files_.err.get(), kTail);
     skipped_.push_back(module.id);

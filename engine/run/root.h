@@ -17,6 +17,7 @@
 #include "run/files.h"
 #include "run/judge.h"
 #include "run/limits.h"
+#include "run/postmortem.h"
 #include "wire/channel.h"
 
 namespace holdfast::run {
@@ -28,6 +29,7 @@ struct FatalModule {
   std::string stacks;
   std::string out;
   std::string err;
+  wire::Json processes = wire::Json::array();  ///< What hung, by postmortem.h.
 };
 
 struct RootHost {
@@ -40,6 +42,8 @@ struct RootHost {
   /// It cannot be collected at all (kind: "usage", "internal" or "died").
   std::function<void(const std::string& kind, const std::string& text)> on_failed;
   std::function<void()> on_finished;
+  /// How to look at what hangs.
+  std::function<const Examiner&()> examiner;
 };
 
 class Root {
@@ -100,6 +104,9 @@ class Root {
   std::string problem_;
   std::set<pid_t> spawners_;  ///< Bare zygotes that the engine started itself.
   os::TimerId deadline_ = 0;
+  Postmortem postmortem_;
+  std::size_t own_stacks_ = 0;  ///< Bytes that the zygote itself had written when it was looked at.
+  wire::Json processes_ = wire::Json::array();
 };
 
 }  // namespace holdfast::run

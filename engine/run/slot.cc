@@ -38,6 +38,11 @@ std::vector<Leak> read_leaks(const wire::Json& frame) {
   return found;
 }
 
+double number_in(const wire::Json& object, const char* key) {
+  auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : 0;
+}
+
 Survivor describe_survivor(pid_t pid) { return Survivor{pid, os::command_line(pid), 0, os::listening_on(pid)}; }
 
 }  // namespace
@@ -47,6 +52,7 @@ Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgro
 
 Slot::~Slot() {
   loop_.cancel(timer_);
+  loop_.cancel(sample_timer_);
   for (os::TimerId timer : held_timers_) loop_.cancel(timer);
   if (own_ != nullptr) forget(*own_);
   for (auto& [scope, zygote] : scopes_) forget(*zygote);
@@ -146,7 +152,7 @@ void Slot::on_zygote_frame(Zygote& zygote, const wire::Json& frame) {
     zygote.asked.pop_front();
     then(frame.value("pid", 0));
   } else if (type == "exited") {
-    on_exited(frame.value("pid", 0), frame.value("status", 0), frame.value("maxrss", std::uint64_t{0}) << 10U);
+    on_exited(frame);
   } else if (type == "checked") {
     host_.on_checked(id_, frame);
   }
@@ -328,6 +334,18 @@ void Slot::begin(const Order& order, bool fork_next) {
   if (fork_next && next_ == nullptr) fork_process(from);
 }
 
+void Slot::sample_later() {
+  loop_.cancel(sample_timer_);
+  sample_timer_ = loop_.call_after(os::seconds(attempt_.usage.interval()), [this] {
+    // At a deadline it is about to be killed, and looked at more closely.
+    if (current_ == nullptr || current_->pid == 0 || exited_ || ladder_ != Ladder::None) return;
+    Sample sample = look(current_->pid);
+    sample.at = monotonic() - begun_;
+    attempt_.usage.add(sample);
+    sample_later();
+  });
+}
+
 void Slot::send_go() {
   if (current_ == nullptr || !go_) return;
   if (memory_group_.usable() && current_->pid == 0) return;  // Its number comes with the zygote's answer.
@@ -348,6 +366,7 @@ void Slot::start_attempt(const Order& order) {
   exited_ = false;
   asked_ = false;
   early_ready_.reset();
+  sample_later();
   own_stacks_ = 0;
   stopping_ = false;
   ladder_ = Ladder::None;
@@ -375,6 +394,10 @@ void Slot::on_test_frame(wire::Json frame) {
       frame.erase(reports);
     }
     attempt_.evidence.leaks = read_leaks(frame);
+    if (auto used = frame.find("usage"); attempt_.reused && used != frame.end() && used->is_object()) {
+      attempt_.usage.user = number_in(*used, "user");
+      attempt_.usage.system = number_in(*used, "system");
+    }
     attempt_.done = std::move(frame);
     if (attempt_.reused) on_done_in_worker();
   } else if (type != frame.end() && *type == "ready" && attempt_.scope >= 0 && !attempt_.tearing_down) {
@@ -541,7 +564,9 @@ void Slot::settle_worker(os::Time give_up) {
   if (!shut_ && zygote_pid() > 0) host_.on_idle(id_);
 }
 
-void Slot::on_exited(pid_t pid, int status, std::uint64_t peak) {
+void Slot::on_exited(const wire::Json& frame) {
+  pid_t pid = frame.value("pid", 0);
+  int status = frame.value("status", 0);
   leaving_.erase(std::remove(leaving_.begin(), leaving_.end(), pid), leaving_.end());
   if (next_ != nullptr && next_->pid == pid) {
     next_.reset();
@@ -557,6 +582,15 @@ void Slot::on_exited(pid_t pid, int status, std::uint64_t peak) {
   postmortem_.cancel();
   current_->channel->drain();
   attempt_.evidence.exit = exit_of_wait_status(status);
+  std::uint64_t peak = frame.value("maxrss", std::uint64_t{0}) << 10U;
+  if (!attempt_.reused) {
+    constexpr std::uint64_t kBlock = 512;  // What getrusage(2) counts storage in.
+    attempt_.usage.user = frame.value("user", 0.0) * 1e-6;
+    attempt_.usage.system = frame.value("system", 0.0) * 1e-6;
+    attempt_.usage.read = frame.value("in", std::uint64_t{0}) * kBlock;
+    attempt_.usage.written = frame.value("out", std::uint64_t{0}) * kBlock;
+  }
+  attempt_.usage.peak = peak;
   std::uint64_t before = from_ != nullptr ? from_->resident : 0;
   if (!attempt_.reused && before > 0) attempt_.memory = peak - std::min(peak, before);
   // Every exit closes the socket a moment before its status is known; only one that was closed long before says something.
@@ -786,6 +820,7 @@ Attempt Slot::take_attempt() {
   read_stream();
   attempt_.duration = monotonic() - begun_;
   attempt_.evidence.slate = slate();
+  loop_.cancel(sample_timer_);
   return std::exchange(attempt_, Attempt{});
 }
 
@@ -796,6 +831,7 @@ void Slot::finish() {
   // The zygote was killed too, and may have told of the test's end before it died: nothing more is begun there.
   if (std::exchange(group_killed_, false)) drop_everything();
   std::deque<Order> promised = std::exchange(announced_, {});
+  attempt_.pid = ended != nullptr ? ended->pid : 0;
   if (attempt_.reused) attempt_.before = std::move(ended->ran);
   Attempt attempt = take_attempt();
   if (memory_group_.usable()) {

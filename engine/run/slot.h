@@ -28,6 +28,7 @@
 #include "run/judge.h"
 #include "run/limits.h"
 #include "run/postmortem.h"
+#include "run/usage.h"
 #include "run/zygote.h"
 #include "wire/channel.h"
 
@@ -63,6 +64,8 @@ struct Attempt {
   std::string out;                         ///< What is left in the captured streams: output of the phase that did not end.
   std::string err;
   std::string stream;  ///< The end of what went uncaptured to the terminal.
+  Usage usage;
+  pid_t pid = 0;
   wire::Json processes = wire::Json::array();  ///< What they were doing at the deadline.
 };
 
@@ -201,7 +204,8 @@ class Slot {
   bool take_process(Zygote& from, const Order& order);
   void begin_setup(Zygote& from, int scope, const Order& first, wire::Json order);
   void on_forked(int number, pid_t pid);
-  void on_exited(pid_t pid, int status, std::uint64_t peak);
+  void on_exited(const wire::Json& frame);
+  void sample_later();
   void on_copied(bool good);
   void on_set_up(const wire::Json& frame);
   void start_attempt(const Order& order);
@@ -280,6 +284,7 @@ class Slot {
   Postmortem postmortem_;
   std::size_t own_stacks_ = 0;  ///< Bytes that the test itself had written at the deadline.
   os::TimerId timer_ = 0;
+  os::TimerId sample_timer_ = 0;
 };
 
 }  // namespace holdfast::run

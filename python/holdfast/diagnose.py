@@ -263,7 +263,13 @@ def describe(process: Found) -> str:
     """For people."""
     lines = [f"process {process['pid']} (state {process['state']}): {process['command']}"]
     for thread in process["threads"]:
-        what = "runs" if thread.get("runs") else f"waits {thread['waits']}" if thread.get("waits") else f"waits in {thread['wchan'] or '?'}"
+        what = (
+            "runs"
+            if thread.get("runs")
+            else f"waits {thread['waits']}"
+            if thread.get("waits")
+            else f"waits in {thread['wchan'] or '?'}"
+        )
         lines.append(f"  thread {thread['tid']} ({thread['name']}) {what}")
     if process.get("thread_count", 0) > len(process["threads"]):
         lines.append(f"  and {process['thread_count'] - len(process['threads'])} more threads")

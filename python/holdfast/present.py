@@ -176,6 +176,8 @@ def headline_of(verdict: str, detail: Frame) -> str:
     if verdict == "timeout":
         stopped = ", the process was stopped (SIGSTOP)" if detail.get("was_stopped") else ""
         return f"timeout in {phase}: not finished after {detail.get('limit', 0):g} s{stopped}"
+    if verdict == "oom" and detail.get("kernel"):
+        return f"oom in {phase}: killed for want of memory; {detail['kernel']}"
     if verdict == "oom":
         limit, peak = (int(detail.get(key, 0)) / (1 << 20) for key in ("memory_limit", "memory_peak"))
         killed = f"the kernel killed {detail.get('memory_kills')} of its processes"
@@ -205,13 +207,33 @@ def explain(headline: str, detail: Frame, output: list[tuple[str, str]]) -> str:
     python, natives = split_stacks(str(detail.get("stacks") or ""))
     parts = [headline, python or "(no Python stack: the process died, or hung, without running faulthandler's handler)", *natives]
     parts += processes_of(detail)
+    if detail.get("usage"):
+        parts.append(used(detail["usage"]))
     parts += [f"{title}:\n{text.rstrip()}" for title, text in output]
     return "\n\n".join(parts)
 
 
+def used(usage: Frame) -> str:
+    """One line: what a test has used."""
+    parts = [f"{usage['user'] + usage['system']:.2f} s CPU ({usage['user']:.2f} user, {usage['system']:.2f} system)"]
+    parts += [
+        f"{name} {_size(usage[key])}"
+        for key, name in (("peak", "peak memory"), ("read", "read"), ("written", "written"))
+        if usage.get(key)
+    ]
+    parts += [f"{usage[key]} {key}" for key in ("processes", "threads", "files") if key in usage]
+    return "Used: " + ", ".join(parts)
+
+
+def _size(count: int) -> str:
+    return f"{count / (1 << 20):.0f} MiB" if count >= 1 << 20 else f"{count / 1024:.0f} KiB"
+
+
 def processes_of(detail: Frame) -> list[str]:
     """What each process of a hanging test was doing at the deadline."""
-    found = [describe({**process, "python": without_runner_frames(process.get("python", ""))}) for process in detail.get("processes", [])]
+    found = [
+        describe({**process, "python": without_runner_frames(process.get("python", ""))}) for process in detail.get("processes", [])
+    ]
     return ["\n".join(["At the deadline, before anything was killed:", *found])] if found else []
 
 

@@ -7,6 +7,7 @@ stay, all others are torn down now, as part of the test that used them last. So 
 from __future__ import annotations
 
 import os
+import resource
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
@@ -45,8 +46,10 @@ class Worker:
             runner.forget_test()
             runner.take_resources(going)
             item = runner.item_of(going)
+            began = _cpu()
             with watched(runner.leaks, item) as found:
                 done = runner.run_protocol(item, str(going["id"]))
+            done["usage"] = {name: after - before for name, before, after in zip(("user", "system"), began, _cpu())}
             if found:
                 done["leaks"] = found
             if runner.leaks is not None and runner.leaks.shared:
@@ -92,6 +95,12 @@ class Worker:
         if frame is None:
             os._exit(0)  # The engine has gone.
         return frame
+
+
+def _cpu() -> tuple[float, float]:
+    """Seconds of user and of system time, of this process and of those that it has waited for."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + children.ru_utime, own.ru_stime + children.ru_stime
 
 
 def _look_for_leaks(runner: TestRunner, first: pytest.Item) -> None:

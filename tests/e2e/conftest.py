@@ -57,7 +57,11 @@ class Suite:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.mark = f"HOLDFAST_E2E={uuid.uuid4().hex}"
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "OMP_", "OPENBLAS_")) and (k == "HOLDFAST_ENGINE" or not k.startswith("HOLDFAST_"))}
+        self.env = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("PYTEST_", "OMP_", "OPENBLAS_")) and (k == "HOLDFAST_ENGINE" or not k.startswith("HOLDFAST_"))
+        }
         self.env.update([self.mark.split("=")], TERM="dumb", COLUMNS="160")
         self.env.pop("CI", None)
         self.log = root / "log.jsonl"

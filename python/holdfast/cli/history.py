@@ -34,6 +34,16 @@ def run(options: argparse.Namespace) -> int:
             "SELECT printf('%.0f MiB', memory/1048576.0), id FROM tests WHERE memory >= 1048576 ORDER BY memory DESC LIMIT ?", limit
         ).fetchall(),
     )
+    _table(
+        "most CPU time",
+        db.execute("SELECT printf('%.2f s', cpu), id FROM tests WHERE cpu >= 0.01 ORDER BY cpu DESC LIMIT ?", limit).fetchall(),
+    )
+    _table(
+        "most written to storage",
+        db.execute(
+            "SELECT printf('%.1f MiB', written/1048576.0), id FROM tests WHERE written >= 1048576 ORDER BY written DESC LIMIT ?", limit
+        ).fetchall(),
+    )
     _table("flakiest (flaky or polluted, or both good and bad, in the runs that are kept)", _flakiest(db, limit[0]))
     _table("slower than before (last run against the median of the earlier ones)", _slower(db, limit[0]))
     return 0
@@ -96,13 +106,13 @@ def _trend(db: sqlite3.Connection, part: str) -> int:
     for test in exact or tests[:20]:
         print(f"{test['id']} ({test['runs']} runs)")
         for row in db.execute(
-            "SELECT started, verdict, notes, duration, memory FROM results JOIN runs USING(run) WHERE test = ? ORDER BY run",
+            "SELECT started, verdict, notes, duration, memory, cpu FROM results JOIN runs USING(run) WHERE test = ? ORDER BY run",
             (test["test"],),
         ):
             when = datetime.datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M")
             notes = "" if row["notes"] == "[]" else f"  {row['notes']}"
             memory = f"  {row['memory'] / 1048576:.0f} MiB" if row["memory"] >= 1048576 else ""
-            print(f"  {when}  {row['verdict']:<8} {row['duration']:8.3f} s{memory}{notes}")
+            print(f"  {when}  {row['verdict']:<8} {row['duration']:8.3f} s  {row['cpu']:7.3f} s CPU{memory}{notes}")
     if not exact and len(tests) > 20:
         print(f"and {len(tests) - 20} more tests; give a longer part of the id")
     return 0

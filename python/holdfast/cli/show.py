@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.cli.files import GOOD_IN_SQL, Mistake, open_ledger
-from holdfast.present import PYTEST_VERDICTS, headline_of, processes_of, split_stacks
+from holdfast.present import PYTEST_VERDICTS, headline_of, leaks_of, processes_of, split_stacks, used
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,11 +82,23 @@ def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     for key, title in (("out", "last stdout"), ("err", "last stderr"), ("stream", "uncaptured output")):
         if detail.get(key):
             _block(title, detail[key])
-    for leak in detail.get("leaked", []):
-        _block("", f"left behind: process {leak['pid']}: {leak['command']}")
+    if detail.get("usage"):
+        _block("", used(detail["usage"]))
+        _show_samples(detail["usage"].get("samples") or [])
+    for text in leaks_of({"detail": detail}):
+        _block("", f"left behind: {text}")
     if detail.get("before"):
         names = dict(db.execute("SELECT idx, id FROM tests").fetchall())
         _block(f"ran before it in the same process ({len(detail['before'])})", "\n".join(names[i] for i in detail["before"]))
+
+
+def _show_samples(samples: list[list[float]]) -> None:
+    rows = [
+        f"{at:8.1f} s {cpu:8.2f} s {memory / (1 << 20):8.0f} MiB {processes:4} {threads:4} {files:4}"
+        for at, cpu, memory, processes, threads, files in samples
+    ]
+    if rows:
+        _block("over time (CPU, memory, processes, threads, files)", "\n".join(rows))
 
 
 def _show_report(report: dict[str, Any]) -> None:
