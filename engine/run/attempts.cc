@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <regex>
 
 namespace holdfast::run {
 
@@ -35,6 +36,35 @@ void fail_for_leaks(const Evidence& evidence, journal::Record& record, wire::Jso
   detail["phase"] = "teardown";
   detail["problem"] = left.size() == 1 ? fmt::format("it left this behind: {}", left[0])
                                        : fmt::format("it left {} things behind: {}", left.size(), fmt::join(left, "; "));
+  detail["left"] = true;
+}
+
+int errors_in(const Findings& findings) {
+  const std::string summary = "========= ERROR SUMMARY: ";
+  if (std::size_t at = findings.text.rfind(summary); at != std::string::npos) {
+    return std::atoi(findings.text.c_str() + at + summary.size());
+  }
+  // A line "==123== " and what was wrong begins each of valgrind's reports (Valgrind manual 4.2); the lines below it are indented.
+  static const std::regex head(R"(^==\d+== (Invalid|Conditional jump|Use of uninit|Syscall param|Mismatched|Source and dest|Argument '))",
+                               std::regex::multiline);
+  const std::string during = findings.text.substr(0, findings.end);
+  return static_cast<int>(std::distance(std::sregex_iterator(during.begin(), during.end(), head), std::sregex_iterator()));
+}
+
+void add_findings(const std::string& tool, const Findings& findings, bool strict, journal::Record& record, wire::Json& notes,
+                  wire::Json& detail) {
+  if (findings.text.empty()) return;
+  detail["findings"] = {{"tool", tool}, {"text", findings.text}};
+  // What has died could not tell when it had begun: the interpreter's own would be counted.
+  int errors = is_pytest_verdict(record.verdict) ? errors_in(findings) : 0;
+  if (errors == 0) return;
+  detail["findings"]["errors"] = errors;
+  notes.push_back("findings");
+  if (!strict || !is_good(record.verdict)) return;
+  record.attempt_verdict = record.verdict;
+  record.verdict = "error";
+  detail["phase"] = "teardown";
+  detail["problem"] = fmt::format("{} has found {} error(s)", tool, errors);
   detail["left"] = true;
 }
 

@@ -129,6 +129,7 @@ void Dispatcher::configure(const wire::Json& frame) {
   tell_starts_ = frame.value("tell_starts", false);
   sternness_.strict = frame.value("strict", false);
   pause_on_failure_ = frame.value("pause_on_failure", false);
+  wrap_ = frame.value("wrap", "");
   sternness_.leaks = frame.value("leaks", "report");
   sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
@@ -625,6 +626,7 @@ void Dispatcher::on_finished(Attempt attempt) {
 void Dispatcher::decide(Attempt attempt) {
   Evidence& evidence = attempt.evidence;
   Test& state = tests_[attempt.test];
+  evidence.wrapped = !wrap_.empty();
   const std::string& leaks = state.leaks.empty() ? sternness_.leaks : state.leaks;
   if (leaks == "ignore") {
     evidence.survivors.clear();
@@ -656,6 +658,7 @@ void Dispatcher::decide(Attempt attempt) {
     return;
   }
   if (!state.earlier.empty()) weigh(state.earlier, sternness_, record, attempt.reports, notes, detail);
+  add_findings(wrap_, attempt.findings, sternness_.strict, record, notes, detail);
   if (leaks == "fail") fail_for_leaks(evidence, record, detail);
   if (state.usual >= 0 && record.duration > std::max(kSlowTimes * state.usual, kSlowSeconds + state.usual)) {
     notes.push_back("slow");

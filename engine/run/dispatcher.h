@@ -231,6 +231,7 @@ class Dispatcher {
   int unseen_ = 0;                 ///< Failures that it has not seen yet.
   Sternness sternness_;
   Examiner examiner_;
+  std::string wrap_;  ///< The tool that tests run under.
   inventory::KernelKills kernel_kills_;
   Retries retries_;
   Wishes wishes_;

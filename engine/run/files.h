@@ -22,7 +22,8 @@ class ProcessFiles {
     } const wanted[] = {{&files.out, "holdfast-stdout", 0},
                         {&files.err, "holdfast-stderr", 0},
                         {&files.stacks, "holdfast-stacks", 0},
-                        {&files.slate_file, "holdfast-slate", kSlateSize}};
+                        {&files.slate_file, "holdfast-slate", kSlateSize},
+                        {&files.findings, "holdfast-findings", 0}};
     for (const auto& [fd, name, size] : wanted) {
       Result<os::Fd> opened = os::open_memfd(name, size);
       if (!opened) return tl::unexpected<Error>(opened.error());
@@ -36,7 +37,7 @@ class ProcessFiles {
 
   /// Empties everything, for the next test. What wrote to the files before must be dead.
   void clear() {
-    for (const os::Fd* fd : {&out, &err, &stacks}) os::rewind_and_empty(fd->get());
+    for (const os::Fd* fd : {&out, &err, &stacks, &findings}) os::rewind_and_empty(fd->get());
     std::memset(page_.data(), 0, sizeof(Slate));
     std::memset(static_cast<char*>(page_.data()) + kTrail, 0, sizeof(std::uint64_t));
   }
@@ -57,6 +58,7 @@ class ProcessFiles {
   [[nodiscard]] std::vector<int> descriptors() const { return {out.get(), err.get(), stacks.get(), slate_file.get()}; }
 
   os::Fd out, err, stacks, slate_file;
+  os::Fd findings;  ///< Of the tool that the test runs under; only for slots.
 
  private:
   os::Mapping page_;

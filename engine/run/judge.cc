@@ -33,7 +33,7 @@ std::string judge(const Evidence& evidence) {
     // Nobody could wait for it: its zygote was killed, and the kernel then kills the test (PR_SET_PDEATHSIG).
     if (!evidence.exit || evidence.exit->signalled) return "crashed";
     // Exit status 0 is never believed by itself: only a process that said it had finished can have passed.
-    if (!evidence.done || evidence.exit->code != 0) return "exited";
+    if (!evidence.done || (evidence.exit->code != 0 && !evidence.wrapped)) return "exited";
   }
   return is_pytest_verdict(evidence.pytest_verdict) ? evidence.pytest_verdict : "error";
 }

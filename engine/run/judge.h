@@ -24,6 +24,13 @@ struct Leak {
   std::string text;  ///< What it is, for people.
 };
 
+/// What a tool says that a test ran under (--hf-wrap).
+struct Findings {
+  Findings() = default;
+  std::string text;     ///< Since the test began,
+  std::size_t end = 0;  ///< of which so many bytes were there when it ended; then comes what the tool says at its own end.
+};
+
 /// A process that outlived its test.
 struct Survivor {
   int pid = 0;
@@ -46,6 +53,7 @@ struct Evidence {
   int memory_kills = 0;            ///< and how many of its processes the kernel killed for want of memory.
   std::string kernel_words;        ///< Why the kernel has killed it for want of memory; empty if nothing proves that.
   std::string problem;             ///< It broke the protocol: what was wrong.
+  bool wrapped = false;            ///< It ran under a tool, whose exit code is not the test's.
   bool hung_up = false;            ///< It closed its channel (or called exec) without having finished.
   Slate slate{};                   ///< A copy of the page at its end.
   std::vector<Survivor> survivors;

@@ -19,6 +19,7 @@ constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
 // How long processes that are just about to end (helpers that see their pipe close) get before they count as left behind.
 constexpr double kSurvivorGrace = 0.1;
 constexpr int kMaxFailedStarts = 3;
+constexpr std::size_t kMaxFindings = std::size_t{64} << 20U;
 // Of what a test's process says that it has left.
 constexpr std::size_t kMaxLeaks = 200;
 constexpr std::size_t kMaxLeakText = 500;
@@ -95,6 +96,7 @@ void Slot::ask_for_zygote() {
 void Slot::send_files(Zygote& zygote) {
   std::vector<int> descriptors = files_.descriptors();
   descriptors.push_back(stream_write_.get());
+  descriptors.push_back(files_.findings.get());
   zygote.channel->send({{"t", "slot"}, {"slot", id_}, {"keeper", host_.keeper}, {"config", host_.zygote_config()}},
                        descriptors);
 }
@@ -402,6 +404,8 @@ void Slot::on_test_frame(wire::Json frame) {
     if (attempt_.reused) on_done_in_worker();
   } else if (type != frame.end() && *type == "ready" && attempt_.scope >= 0 && !attempt_.tearing_down) {
     on_set_up(frame);
+  } else if (type != frame.end() && *type == "at") {
+    note_inner(frame.value("pid", 0));
   } else if (type != frame.end() && (*type == "left" || *type == "opened" || *type == "closed")) {
     host_.on_node(id_, attempt_.test, *type, frame.value("node", ""));
   } else if (attempt_.tearing_down && type != frame.end() && (*type == "forked" || *type == "exited" || *type == "checked")) {
@@ -409,6 +413,16 @@ void Slot::on_test_frame(wire::Json frame) {
     if (*type == "forked") leaving_.push_back(frame.value("pid", 0));
   } else {
     on_test_hung_up("a frame of an unknown kind");
+  }
+}
+
+/// The tool that it runs under is its parent: what is to stop or to explain itself is the test.
+void Slot::note_inner(pid_t pid) {
+  std::vector<pid_t> below = os::descendants_of(current_->pid);
+  if (std::find(below.begin(), below.end(), pid) == below.end()) return;
+  if (Result<os::Fd> pidfd = os::open_pidfd(pid)) {
+    current_->inner = std::move(*pidfd);
+    current_->inner_pid = pid;
   }
 }
 
@@ -642,20 +656,20 @@ void Slot::climb(Ladder step) {
     case Ladder::None:
       break;
     case Ladder::Stacks:
-      os::send_signal(current_->pidfd, kStackSignal);
+      signal_test(kStackSignal);
       // A stopped process writes its stacks only when it goes on.
-      if (attempt_.evidence.was_stopped) os::send_signal(current_->pidfd, SIGCONT);
+      if (attempt_.evidence.was_stopped) signal_test(SIGCONT);
       poll_stacks(0, loop_.clock().now() + os::seconds(0.5));
       break;
     case Ladder::Examined:
       examine();
       break;
     case Ladder::Interrupted:
-      os::send_signal(current_->pidfd, SIGINT);
+      signal_test(SIGINT);
       after(limits_.grace, [this] { climb(Ladder::Terminated); });
       break;
     case Ladder::Terminated:
-      os::send_signal(current_->pidfd, SIGTERM);
+      signal_test(SIGTERM);
       after(std::min(1.0, limits_.grace), [this] { climb(Ladder::Killed); });
       break;
     case Ladder::Killed:
@@ -688,8 +702,9 @@ void Slot::examine() {
 
 /// Of the test: its own first, then all below it, and daemons that it has started.
 std::vector<pid_t> Slot::processes() const {
-  std::vector<pid_t> found{current_->pid};
-  for (pid_t pid : os::descendants_of(current_->pid)) found.push_back(pid);
+  pid_t own = current_->inner_pid != 0 ? current_->inner_pid : current_->pid;
+  std::vector<pid_t> found{own};
+  for (pid_t pid : os::descendants_of(own)) found.push_back(pid);
   for (pid_t orphan : survivors()) {
     if (!began_with_test(orphan)) continue;
     found.push_back(orphan);
@@ -725,7 +740,7 @@ void Slot::stop(double grace) {
   if (ladder_ != Ladder::None) return;  // At a deadline already: that ends sooner.
   ladder_ = Ladder::Interrupted;
   // A scope's teardown is what the grace is for.
-  if (!attempt_.tearing_down) os::send_signal(current_->pidfd, SIGINT);
+  if (!attempt_.tearing_down) signal_test(SIGINT);
   after(grace, [this] { climb(Ladder::Killed); });
 }
 
@@ -746,6 +761,32 @@ void Slot::shut_down() {
 }
 
 // ---- after the test --------------------------------------------------------------------------------------------------------
+
+/// What the tool has written since the test began, and how much of that while it ran; all of it where the test could not tell.
+Findings Slot::findings_of(const wire::Json& done) const {
+  Findings found;
+  found.text = os::read_tail(files_.findings.get(), kMaxFindings);
+  found.end = found.text.size();
+  auto span = done.find("tool_log");
+  if (span != done.end() && span->is_array() && span->size() == 2 && found.text.size() < kMaxFindings) {
+    auto at = [&](std::size_t i) {
+      const wire::Json& value = (*span)[i];
+      return std::min<std::size_t>(value.is_number_unsigned() ? value.get<std::size_t>() : 0, found.text.size());
+    };
+    found.end = std::max(at(0), at(1)) - at(0);
+    found.text.erase(0, at(0));
+    if (found.text.size() > kOutputTail) found.text.resize(kOutputTail);
+  } else if (found.text.size() > kOutputTail) {
+    found.text.erase(0, found.text.size() - kOutputTail);
+    found.end = found.text.size();
+  }
+  found.end = std::min(found.end, found.text.size());
+  return found;
+}
+
+void Slot::signal_test(int signal) {
+  os::send_signal(current_->inner.valid() ? current_->inner : current_->pidfd, signal);
+}
 
 bool Slot::is_ours(pid_t pid) const {
   auto among = [pid](const std::vector<pid_t>& pids) { return std::find(pids.begin(), pids.end(), pid) != pids.end(); };
@@ -847,6 +888,7 @@ void Slot::finish() {
   if (own_stacks_ > 0 && attempt.stacks.size() > own_stacks_) attempt.stacks.resize(own_stacks_);
   attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);
+  attempt.findings = findings_of(attempt.done);
   // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own; one that
   // had only said so, and whose end nobody saw, does not: we may have killed it.
   bool finished_anyway = attempt.evidence.done && attempt.evidence.exit && ladder_ == Ladder::None;

@@ -63,6 +63,7 @@ struct Attempt {
   std::string stacks;                      ///< Python stacks, written by faulthandler.
   std::string out;                         ///< What is left in the captured streams: output of the phase that did not end.
   std::string err;
+  Findings findings;  ///< Of the tool that it ran under.
   std::string stream;  ///< The end of what went uncaptured to the terminal.
   Usage usage;
   pid_t pid = 0;
@@ -179,6 +180,8 @@ class Slot {
     pid_t pid = 0;
     os::Fd pidfd;
     std::unique_ptr<wire::Channel> channel;
+    os::Fd inner;         ///< The test itself, where a tool is its parent.
+    pid_t inner_pid = 0;  ///< 0 where there is none.
     std::vector<std::size_t> ran;  ///< The tests that have run in it,
     std::vector<double> began;     ///< and when they began.
   };
@@ -226,6 +229,9 @@ class Slot {
   void poll_stacks(std::size_t last_size, os::Time give_up);
   void climb(Ladder step);
   void kill_tree();
+  void note_inner(pid_t pid);
+  void signal_test(int signal);
+  [[nodiscard]] Findings findings_of(const wire::Json& done) const;
   void look_for_survivors(os::Time give_up);
   void wait_for_kill(int tries);
   [[nodiscard]] bool is_ours(pid_t pid) const;

@@ -68,6 +68,8 @@ class TestRunner:
         self.makes = ""
         # Requests of the fixtures that have handed out a resource.
         self._resource_requests: dict[str, Any] = {}
+        # Where a tool writes that this process runs under; what is there before the test begins is the interpreter's.
+        self.tool_log = -1
         # Looks for what the test leaves; None where nobody wants to know.
         self.leaks: Optional[Leaks] = None
         self._held: list[wire.Frame] = []
@@ -142,7 +144,10 @@ class TestRunner:
             self.leaks = None
         if self.leaks is not None:
             self.leaks.begin()
+        start = os.fstat(self.tool_log).st_size if self.tool_log >= 0 else 0
         done = self.run_protocol(item, expected_id)
+        if self.tool_log >= 0:
+            done["tool_log"] = [start, os.fstat(self.tool_log).st_size]
         self.prepare_exit()
         self.add_leaks(done)
         self.report_done(done)

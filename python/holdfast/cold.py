@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from holdfast import crash, streams, trail, wire
 from holdfast.serve import SlotFiles, look_for_leaks, serve_slot
+from holdfast.wrap import LOG
 from holdfast.zygote import COLD_SOCKET, WorkerInfo, enter, set_default_signals
 
 _CONFIG_VARIABLE = "HOLDFAST_COLD"
@@ -27,7 +28,8 @@ def run_spawner(channel: wire.Channel) -> NoReturn:
     # Descriptors keep their numbers over exec; these are far above what the interpreter opens.
     keeper = bool(frame.get("keeper"))
     inherited = {"out": files.out, "err": files.err, "stacks": files.stacks, "slate": files.slate_fd, "stream": files.stream}
-    os.environ[_CONFIG_VARIABLE] = json.dumps({"slot": frame["slot"], "files": inherited, "config": config})
+    told = {"slot": frame["slot"], "files": inherited, "config": config}
+    os.environ[_CONFIG_VARIABLE] = json.dumps(told)
 
     def become_cold(fd: int, parent: int) -> None:
         if not crash.die_with_parent(parent):
@@ -37,10 +39,32 @@ def run_spawner(channel: wire.Channel) -> NoReturn:
         os.dup2(fd, COLD_SOCKET)
         for number in inherited.values():
             os.set_inheritable(number, True)
-        os.execv(config["python"][0], [*config["python"], "-m", "holdfast.zygote", "--cold"])
+        command = [*config["python"], "-m", "holdfast.zygote", "--cold"]
+        wrap = config.get("wrap")
+        if wrap:
+            # A path that leads to a file without a name, whoever opens it.
+            os.set_inheritable(files.findings, True)
+            log = f"/proc/self/fd/{files.findings}"
+            os.environ[_CONFIG_VARIABLE] = json.dumps({**told, "findings": files.findings})
+            os.environ.update(wrap["env"])
+            command = [*(word.replace(LOG, log) for word in wrap["command"]), *command]
+        os.execvp(command[0], command)
 
     serve_slot(channel, become_cold, keeper=keeper)
     os._exit(3)
+
+
+def _say_nothing_of_ourselves() -> None:
+    """pytest warns of plugins that were imported before it could rewrite their assertions: here, of the one that has started it."""
+    from _pytest.assertion.rewrite import AssertionRewritingHook as Hook
+
+    original = Hook._warn_already_imported
+
+    def warn(self: Hook, name: str) -> None:
+        if name.partition(".")[0] != "holdfast":
+            original(self, name)
+
+    Hook._warn_already_imported = warn  # type: ignore[method-assign]
 
 
 def run_cold(channel: wire.Channel) -> NoReturn:
@@ -59,6 +83,9 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     channel.sock = socket.socket(fileno=streams.out_of_the_way(channel.sock.detach()))
     slate = Slate(files["slate"])
     os.close(files["slate"])
+    if config.get("wrap"):
+        # A tool may have started us as its child.
+        channel.send({"t": "at", "pid": os.getpid()})
     order = channel.receive()
     if order is None:
         os._exit(0)
@@ -71,6 +98,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     os.dup2(files["err"], 2)
     crash.arm(files["stacks"], slate)
     crash.own()
+    _say_nothing_of_ourselves()
     test_id = str(order["id"])
     first, reuse = order, bool(order.get("reuse"))
     # The user's own command line, so that rootdir, ini file and conftests are found as ever; then only this test's file.
@@ -104,6 +132,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
                     runner.keep(item, first)
                 if item.nodeid == test_id:
                     runner.take_resources(first)
+                    runner.tool_log = given.get("findings", -1)
                     runner.run_item(item, test_id)
             print(f"holdfast: {test_id} was not found again in a cold process", file=sys.stderr)
             os._exit(3)

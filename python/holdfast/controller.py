@@ -121,6 +121,7 @@ class Controller:
         params = self.config.invocation_params
         factory: Any = getattr(self.config, "_tmp_path_factory", None)
         python = [sys.executable, *_interpreter_flags()]
+        wrap = self.settings.wrap
         zygote = {
             "args": [str(a) for a in params.args],
             "cwd": str(params.dir),
@@ -129,6 +130,7 @@ class Controller:
             "python": python,
             "testrun_uid": self.engine.info.testrun_uid,
             "slots": self.slots,
+            "wrap": {"command": wrap.command, "env": wrap.environment} if wrap is not None else None,
             "basetemp": str(factory.getbasetemp()) if factory is not None else None,
         }
         self._send(
@@ -150,6 +152,7 @@ class Controller:
                 "pause_on_failure": self._stops_at_failures(),
                 "retries": self.settings.retries,
                 "leaks": self.settings.leaks,
+                "wrap": wrap.name if wrap is not None else "",
                 "flaky_fails": self.settings.flaky_fails,
                 "zygote": zygote,
             }

@@ -11,7 +11,9 @@ from typing import Any, Callable, Optional, Union
 
 import pytest
 
+from holdfast import wrap
 from holdfast.compat import fkit
+from holdfast.wrap import Wrap
 
 DEFAULT_TIMEOUT = 600.0
 DEFAULT_GRACE = 5.0
@@ -147,6 +149,14 @@ OPTIONS = (
         "what becomes of a test that leaves something behind: a note, an error, or nothing",
         "report|fail|ignore",
     ),
+    _Option(
+        "--hf-wrap",
+        str,
+        "",
+        "runs each test's process, not its children, under valgrind, compute-sanitizer, strace, rr or a command ({log}: its output)",
+        "TOOL|COMMAND",
+    ),
+    _Option("--hf-wrap-scale", seconds, 0.0, "with --hf-wrap: times that tests may take longer (default: by the tool)", "FACTOR"),
     _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
     _Option("--hf-history", str, "", "durations of earlier runs (default: ROOTDIR/.holdfast/history.db; none: keep none)", "FILE|none"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
@@ -215,17 +225,27 @@ class Settings:
     resume: bool
     log: Optional[Path]
     leaks: str
+    wrap: Optional[Wrap]
     notes: list[str] = field(default_factory=list)
 
     def limits(self) -> dict[str, float]:
         """In the words of the engine (engine/run/limits.h)."""
         # A test's limit says how patient the user is, but an import may well be slower than the slowest test.
         collect = max(self.timeout, 10.0) if self.timeout else 0.0
-        return {"test": self.timeout, "collect": collect, "exit": 10.0, "grace": self.grace, **self.phases}
+        limits = {"test": self.timeout, "collect": collect, "exit": 10.0, "grace": self.grace, **self.phases}
+        scale = self.wrap.scale if self.wrap is not None else 1.0
+        # The collection is not wrapped.
+        return {name: seconds * (1.0 if name == "collect" else scale) for name, seconds in limits.items()}
 
 
 def isolation_of(config: pytest.Config) -> str:
     return str(value_of(config, config.option, OPTION["hf_isolate"]))
+
+
+def wrap_of(config: pytest.Config) -> Optional[Wrap]:
+    """The tool that tests run under. Raises pytest.UsageError."""
+    text = str(value_of(config, config.option, OPTION["hf_wrap"]))
+    return wrap.parse(text, float(value_of(config, config.option, OPTION["hf_wrap_scale"]))) if text else None
 
 
 def wants_leaks(config: pytest.Config) -> bool:
@@ -269,6 +289,7 @@ def settings_of(config: pytest.Config) -> Settings:
         dist=values["hf_dist"],
         resume=resume,
         leaks=values["hf_leaks"],
+        wrap=wrap_of(config),
         log=base / values["hf_log"] if values["hf_log"] else None,
         notes=notes,
     )
@@ -283,6 +304,8 @@ def _refuse_conflicts(config: pytest.Config) -> None:
     fkit.refuse_both(config)
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N")
+    if is_interactive(config.option) and value_of(config, config.option, OPTION["hf_wrap"]):
+        raise pytest.UsageError("--pdb and --trace need the terminal, which a test under --hf-wrap does not have; leave one of them out")
     if is_interactive(config.option) and slots_of(config, config.option) != "1":
         raise pytest.UsageError("--pdb and --trace need the terminal for one test at a time; add --hf-slots=1")
 

@@ -181,7 +181,8 @@ class SlotFiles:
     """The files that came with the `slot` frame."""
 
     def __init__(self, channel: wire.Channel) -> None:
-        self.out, self.err, self.stacks, self.slate_fd, self.stream = (out_of_the_way(fd) for fd in channel.take_fds(5))
+        fds = [out_of_the_way(fd) for fd in channel.take_fds(6)]
+        self.out, self.err, self.stacks, self.slate_fd, self.stream, self.findings = fds
         self.slate = Slate(self.slate_fd)
 
 

@@ -82,6 +82,9 @@ def _about(note: str, result: Frame, items: Sequence[Item]) -> list[str]:
         return leaks_of(result)
     if note == "broke":
         return [f"resource {name} did not work any more after it, each time" for name in result["detail"].get("broke", [])]
+    if note == "findings":
+        found = result["detail"]["findings"]
+        return [f"{found['tool']}: {found['errors']} error(s)"]
     if note == "slow":
         return [f"{float(result['duration']):.1f} s, in earlier runs about {float(result['detail']['usual']):.1f} s"]
     if note in ("polluted", "flaky"):

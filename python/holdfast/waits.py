@@ -1,4 +1,4 @@
-"""What a thread of another process waits for, by what /proc tells: the system call it is in, the file or lock, and who has the other end.
+"""What a thread of another process waits for, by what /proc tells: its system call, the file or lock, and who has the other end.
 Standard library only; Linux.
 
     syscall     what is looked up

@@ -145,6 +145,9 @@ class RootWorker:
         garbage.end_growth()
         with_chain = bool(self.config.getoption("collectonly"))
         descriptions = describe_items(session.items, with_chain, options.isolation_of(self.config))
+        wrap = options.wrap_of(self.config)
+        if wrap is not None:
+            _each_by_itself(descriptions, wrap.scale)
         self.scopes = place_in_scopes(session.items, descriptions)
         resources, scopes = add_needs(session.items, descriptions, self.scopes)
         for kind, frames in (("resources", resources), ("scopes", scopes)):
@@ -153,7 +156,7 @@ class RootWorker:
         self.forks = sum(not entry.get("reuse") for entry in descriptions)
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})
-        reason = forksafe.reason_against()
+        reason = f"each runs under {wrap.name}" if wrap is not None else forksafe.reason_against()
         self.channel.send(
             {
                 "t": "ready",
@@ -190,6 +193,15 @@ class RootWorker:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.exit_status is not None:
             session.exitstatus = self.exit_status
+
+
+def _each_by_itself(descriptions: list[wire.Frame], scale: float) -> None:
+    """A tool watches one process, and its findings are one test's."""
+    for entry in descriptions:
+        entry.pop("reuse", None)
+        entry.pop("scope", None)
+        if "timeout" in entry:
+            entry["timeout"] *= scale
 
 
 def order_is_wanted(config: pytest.Config) -> bool:

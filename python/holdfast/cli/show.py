@@ -82,6 +82,8 @@ def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     for key, title in (("out", "last stdout"), ("err", "last stderr"), ("stream", "uncaptured output")):
         if detail.get(key):
             _block(title, detail[key])
+    if detail.get("findings"):
+        _block(detail["findings"]["tool"], detail["findings"]["text"])
     if detail.get("usage"):
         _block("", used(detail["usage"]))
         _show_samples(detail["usage"].get("samples") or [])
