@@ -34,6 +34,7 @@ static struct sigaction previous[COUNT];
 static struct slate* slate;
 static pid_t owner;
 static int stacks_fd = -1;
+static int keep;  // The process stops before it dies, for a debugger (--hf-debug).
 // Of the crash that is being noted, for on_alarm().
 static int current_signal;
 static siginfo_t current_info;
@@ -116,6 +117,8 @@ static void take_note(int signal, siginfo_t* info, void* context) {
     current_info = *info;
     current_context = context;
     if (stacks_fd >= 0) write_native_stack(context);
+    // The whole process; the engine sees that, tells the user, and lets it go on.
+    if (keep) kill(getpid(), SIGSTOP);
   }
   go_on(signal, info, context);
 }
@@ -142,6 +145,9 @@ __attribute__((visibility("default"))) int crashnote_arm(void* page, int stacks)
   }
   return 0;
 }
+
+/// From now on a process that crashes stops first, where `wanted`.
+__attribute__((visibility("default"))) void crashnote_keep(int wanted) { keep = wanted; }
 
 /// To be called in the process whose death counts, after the fork: notes are taken for it alone.
 __attribute__((visibility("default"))) void crashnote_own(void) { owner = getpid(); }

@@ -101,10 +101,11 @@ static int reap(int i) {
     if (errno != EINTR) return -1;
   }
   char text[224];
-  int size = snprintf(text, sizeof text,
-                      "{\"t\":\"exited\",\"pid\":%d,\"status\":%d,\"maxrss\":%ld,\"user\":%lld,\"system\":%lld,\"in\":%ld,\"out\":%ld}",
-                      (int)pid, status, usage.ru_maxrss, microseconds(usage.ru_utime), microseconds(usage.ru_stime),
-                      usage.ru_inblock, usage.ru_oublock);
+  int size = snprintf(
+      text, sizeof text,
+      "{\"t\":\"exited\",\"pid\":%d,\"status\":%d,\"maxrss\":%ld,\"user\":%lld,\"system\":%lld,\"in\":%ld,\"out\":%ld}",
+      (int)pid, status, usage.ru_maxrss, microseconds(usage.ru_utime), microseconds(usage.ru_stime), usage.ru_inblock,
+      usage.ru_oublock);
   int sent = send_frame(text, (size_t)size);
   reap_orphans();
   return sent;

@@ -108,8 +108,8 @@ static int on_event(const char* event, void* args, void* user) {
 /// below them new files are noted, but not '~' below those; '-' below those nothing is. `add` is PySys_AddAuditHook, or NULL
 /// where the hook has been added before (it cannot be taken away). Returns 0, or -1 where Python refuses.
 __attribute__((visibility("default"))) int trail_arm(void* page, size_t size, const struct python* functions,
-                                                     const char* const* given, int (*add)(int (*)(const char*, void*, void*),
-                                                                                           void*)) {
+                                                     const char* const* given,
+                                                     int (*add)(int (*)(const char*, void*, void*), void*)) {
   trail = page;
   room = size - offsetof(struct trail, entries);
   python = *functions;

@@ -1,5 +1,5 @@
-// Kernel kills: whether the kernel has killed a process for want of memory, and what it says of that. Two witnesses: its log, where we
-// may read it, which names the process; and the counter of the control group that this run is in.
+// Kernel kills: whether the kernel has killed a process for want of memory, and what it says of that. Two witnesses: its log,
+// where we may read it, which names the process; and the counter of the control group that this run is in.
 #pragma once
 
 #include <sys/types.h>

@@ -120,8 +120,9 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   HOLDFAST_TRY(db_->execute("BEGIN IMMEDIATE"));
   Result<Statement> add_run = db_->prepare("INSERT INTO runs(started, seconds, slots, tests) VALUES(?, ?, ?, ?) RETURNING run");
   Result<Statement> upsert = db_->prepare(kUpsert);
-  Result<Statement> add =
-      db_->prepare("INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory, cpu, written) VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
+  Result<Statement> add = db_->prepare(
+      "INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory, cpu, written) VALUES(?, ?, ?, ?, ?, ?, ?, "
+      "?)");
   for (const auto* statement : {&add_run, &upsert, &add}) {
     if (!*statement) return tl::unexpected<Error>(statement->error());
   }
@@ -136,7 +137,8 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   for (const PastResult& result : results) {
     auto memory = static_cast<std::int64_t>(result.memory);
     auto written = static_cast<std::int64_t>(result.written);
-    Result<bool> found = upsert->bind(std::string_view(result.id)).bind(result.duration).bind(memory).bind(result.cpu).bind(written).step();
+    Result<bool> found =
+        upsert->bind(std::string_view(result.id)).bind(result.duration).bind(memory).bind(result.cpu).bind(written).step();
     if (!found) return tl::unexpected<Error>(found.error());
     std::int64_t test = upsert->integer(0);
     upsert->reset();

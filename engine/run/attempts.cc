@@ -44,9 +44,11 @@ int errors_in(const Findings& findings) {
   if (std::size_t at = findings.text.rfind(summary); at != std::string::npos) {
     return std::atoi(findings.text.c_str() + at + summary.size());
   }
-  // A line "==123== " and what was wrong begins each of valgrind's reports (Valgrind manual 4.2); the lines below it are indented.
-  static const std::regex head(R"(^==\d+== (Invalid|Conditional jump|Use of uninit|Syscall param|Mismatched|Source and dest|Argument '))",
-                               std::regex::multiline);
+  // A line "==123== " and what was wrong begins each of valgrind's reports (Valgrind manual 4.2); the lines below it are
+  // indented.
+  static const std::regex head(
+      R"(^==\d+== (Invalid|Conditional jump|Use of uninit|Syscall param|Mismatched|Source and dest|Argument '))",
+      std::regex::multiline);
   const std::string during = findings.text.substr(0, findings.end);
   return static_cast<int>(std::distance(std::sregex_iterator(during.begin(), during.end(), head), std::sregex_iterator()));
 }

@@ -50,11 +50,11 @@ void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, jour
 /// `--hf-leaks=fail`: a good test that has left something is an error of its teardown.
 void fail_for_leaks(const Evidence& evidence, journal::Record& record, wire::Json& detail);
 
-/// Errors that a tool has found in a test: by its summary (compute-sanitizer), or by counting (valgrind, whose summary knows the
-/// start of the interpreter too).
+/// Errors that a tool has found in a test: by its summary (compute-sanitizer), or by counting (valgrind, whose summary knows
+/// the start of the interpreter too).
 int errors_in(const Findings& findings);
-/// What the tool has said, as a part of the report; a note `findings` where it has found errors, which make a good test an error
-/// with `strict`.
+/// What the tool has said, as a part of the report; a note `findings` where it has found errors, which make a good test an
+/// error with `strict`.
 void add_findings(const std::string& tool, const Findings& findings, bool strict, journal::Record& record, wire::Json& notes,
                   wire::Json& detail);
 

@@ -112,6 +112,8 @@ void Dispatcher::on_control_frame(const wire::Json& frame) {
       resume_staged();
       wake_idle();
     }
+  } else if (type == "go_on") {
+    if (Slot* kept = find(frame.value("slot", -1)); kept != nullptr) kept->go_on();
   } else if (type == "finish") {
     finish(frame.value("exitstatus", 0));
   }
@@ -130,6 +132,7 @@ void Dispatcher::configure(const wire::Json& frame) {
   sternness_.strict = frame.value("strict", false);
   pause_on_failure_ = frame.value("pause_on_failure", false);
   wrap_ = frame.value("wrap", "");
+  debug_ = frame.value("debug", false);
   sternness_.leaks = frame.value("leaks", "report");
   sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
@@ -339,8 +342,8 @@ void Dispatcher::replay() {
 
 void Dispatcher::settle_fatal_modules() {
   for (const FatalModule& module : fatal_) {
-    settle_extra(module.id, module.evidence, "collect", module.stacks, module.out, module.err,
-                 wire::Json::array(), module.processes);
+    settle_extra(module.id, module.evidence, "collect", module.stacks, module.out, module.err, wire::Json::array(),
+                 module.processes);
   }
   fatal_.clear();
 }
@@ -410,6 +413,12 @@ SlotHost Dispatcher::slot_host() {
   };
   host.zygote_config = [this] { return root_->start_config(); };
   host.examiner = [this]() -> const Examiner& { return examiner_; };
+  if (debug_) {
+    host.on_kept = [this](int slot, std::size_t test, pid_t pid, const std::string& what) {
+      tell({{"t", "kept"}, {"slot", slot}, {"test", test}, {"pid", pid}, {"what", what}});
+    };
+    host.on_released = [this](int slot) { tell({{"t", "released"}, {"slot", slot}}); };
+  }
   host.on_idle = [this](int slot) { give_work(slot); };
   host.on_finished = [this](Attempt attempt) { on_finished(std::move(attempt)); };
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
@@ -632,7 +641,9 @@ void Dispatcher::decide(Attempt attempt) {
     evidence.survivors.clear();
     evidence.leaks.clear();
   }
-  if (evidence.exit && evidence.exit->signalled && evidence.exit->signal == SIGKILL && !evidence.timed_out) {
+  bool killed = evidence.exit && evidence.exit->signalled && evidence.exit->signal == SIGKILL;
+  // With a group of its own its kills are known.
+  if (killed && !evidence.timed_out && evidence.memory_kills == 0) {
     evidence.kernel_words = kernel_kills_.words_on(attempt.pid);
   }
   journal::Record record;
@@ -670,8 +681,8 @@ void Dispatcher::decide(Attempt attempt) {
     broker_.blame(needs_of(attempt.test), attempt.lost);
   }
   add_to_phase(attempt.reports, "setup", std::exchange(state.setup, 0));
-  Verdict verdict{attempt.test,      std::move(record), std::move(notes), std::move(attempt.reports),
-                  std::move(detail), attempt.memory,       attempt.usage.cpu(), attempt.usage.written};
+  Verdict verdict{attempt.test,      std::move(record), std::move(notes),    std::move(attempt.reports),
+                  std::move(detail), attempt.memory,    attempt.usage.cpu(), attempt.usage.written};
   settle_around(attempt.test);
   if (!hold(verdict)) conclude(std::move(verdict));
   if (attempt.scope >= 0) on_setup_failed(attempt, false);
@@ -688,8 +699,7 @@ void Dispatcher::conclude(Verdict verdict) {
   state.settled = true;
   state.earlier.clear();
   const std::string& id = ids_[verdict.test];
-  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu,
-                      verdict.written});
+  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu, verdict.written});
   settle(record, id, false, std::move(verdict.reports), std::move(verdict.detail));
 }
 
@@ -727,7 +737,8 @@ void Dispatcher::settle(const journal::Record& record, const std::string& id, bo
   news.event = {{"event", "verdict"},          {"id", id},
                 {"verdict", record.verdict},   {"notes", notes},
                 {"attempts", record.attempts}, {"duration", record.duration}};
-  for (const wire::Json& leak : detail.value("leaked", wire::Json::array())) news.event["leaked"].push_back(leak.value("text", ""));
+  for (const wire::Json& leak : detail.value("leaked", wire::Json::array()))
+    news.event["leaked"].push_back(leak.value("text", ""));
   if (auto usage = detail.find("usage"); usage != detail.end()) {
     news.event["usage"] = *usage;
     news.event["usage"].erase("samples");

@@ -87,8 +87,8 @@ class Dispatcher {
     wire::Json notes = wire::Json::array();
     wire::Json reports = wire::Json::array();
     wire::Json detail = wire::Json::object();
-    std::uint64_t memory = 0;  ///< Bytes that it used.
-    double cpu = 0;            ///< Seconds.
+    std::uint64_t memory = 0;   ///< Bytes that it used.
+    double cpu = 0;             ///< Seconds.
     std::uint64_t written = 0;  ///< Bytes, to storage.
   };
 
@@ -231,7 +231,8 @@ class Dispatcher {
   int unseen_ = 0;                 ///< Failures that it has not seen yet.
   Sternness sternness_;
   Examiner examiner_;
-  std::string wrap_;  ///< The tool that tests run under.
+  bool debug_ = false;  ///< What crashes or hangs is kept for the user.
+  std::string wrap_;    ///< The tool that tests run under.
   inventory::KernelKills kernel_kills_;
   Retries retries_;
   Wishes wishes_;

@@ -51,7 +51,7 @@ void remove(const std::string& path) {
 }
 
 void clear_path(const std::string& path, char kind, double began, std::vector<Leak>& found) {
-  struct stat status {};
+  struct stat status{};
   // Not older than the test; file systems keep coarse time.
   if (::lstat(path.c_str(), &status) != 0 || static_cast<double>(status.st_ctime) < began - 1) return;
   bool shared = path.rfind(kShared, 0) == 0 && path.find('/', std::strlen(kShared)) == std::string::npos;

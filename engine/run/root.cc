@@ -17,7 +17,8 @@ constexpr int kColdSocket = 3;
 
 }  // namespace
 
-Root::Root(os::Loop& loop, const Limits& limits, RootHost host) : loop_(loop), limits_(limits), host_(std::move(host)), postmortem_(loop) {}
+Root::Root(os::Loop& loop, const Limits& limits, RootHost host)
+    : loop_(loop), limits_(limits), host_(std::move(host)), postmortem_(loop) {}
 
 Root::~Root() { loop_.cancel(deadline_); }
 

@@ -54,6 +54,7 @@ Slot::Slot(os::Loop& loop, int id, const Limits& limits, SlotHost host, os::Cgro
 Slot::~Slot() {
   loop_.cancel(timer_);
   loop_.cancel(sample_timer_);
+  loop_.cancel(crash_timer_);
   for (os::TimerId timer : held_timers_) loop_.cancel(timer);
   if (own_ != nullptr) forget(*own_);
   for (auto& [scope, zygote] : scopes_) forget(*zygote);
@@ -368,7 +369,9 @@ void Slot::start_attempt(const Order& order) {
   exited_ = false;
   asked_ = false;
   early_ready_.reset();
+  kept_ = false;
   sample_later();
+  look_for_crash();
   own_stacks_ = 0;
   stopping_ = false;
   ladder_ = Ladder::None;
@@ -490,8 +493,8 @@ void Slot::go_on_in_worker(std::optional<Attempt> ended) {
   if (!shut_ && current_ == nullptr && zygote_pid() > 0) host_.on_idle(id_);
 }
 
-/// Orphans that the test of the worker which has just ended has started. A process's age is known in hundredths of a second only,
-/// so one that was there at the end of an earlier test is that one's.
+/// Orphans that the test of the worker which has just ended has started. A process's age is known in hundredths of a second
+/// only, so one that was there at the end of an earlier test is that one's.
 std::vector<pid_t> Slot::new_orphans() {
   std::vector<pid_t> now = survivors();
   std::vector<pid_t> before = std::exchange(orphans_, now);
@@ -593,6 +596,7 @@ void Slot::on_exited(const wire::Json& frame) {
   if (current_ == nullptr || current_->pid != pid || exited_) return;
   exited_ = true;
   loop_.cancel(timer_);
+  if (kept_ && host_.on_released) host_.on_released(id_);
   postmortem_.cancel();
   current_->channel->drain();
   attempt_.evidence.exit = exit_of_wait_status(status);
@@ -629,6 +633,7 @@ Slate Slot::slate() const {
 }
 
 void Slot::check_deadline() {
+  if (kept_) return;
   Slate page = slate();
   double limit = test_limit_ > 0 ? test_limit_ : limits_.test;
   Due due = due_of(limits_, limit, phase_of(page), begun_, page.phase_start);
@@ -664,6 +669,10 @@ void Slot::climb(Ladder step) {
     case Ladder::Examined:
       examine();
       break;
+    case Ladder::Kept:
+      stop_tree(SIGSTOP);
+      keep(fmt::format("hangs in {}", name_of(attempt_.evidence.timed_out.value_or(Phase::Idle))));
+      break;
     case Ladder::Interrupted:
       signal_test(SIGINT);
       after(limits_.grace, [this] { climb(Ladder::Terminated); });
@@ -696,7 +705,46 @@ void Slot::examine() {
   const Examiner& examiner = host_.examiner ? host_.examiner() : nobody;
   postmortem_.start(examiner, processes(), files_.stacks.get(), [this](wire::Json found) {
     attempt_.processes = std::move(found);
-    if (ladder_ == Ladder::Examined) climb(Ladder::Interrupted);
+    if (ladder_ == Ladder::Examined) climb(host_.on_kept ? Ladder::Kept : Ladder::Interrupted);
+  });
+}
+
+/// Of the test, its children and daemons.
+void Slot::stop_tree(int signal) {
+  for (pid_t pid : processes()) ::kill(pid, signal);
+}
+
+void Slot::keep(const std::string& what) {
+  kept_ = true;
+  loop_.cancel(timer_);
+  host_.on_kept(id_, attempt_.test, current_->inner_pid != 0 ? current_->inner_pid : current_->pid, what);
+}
+
+void Slot::go_on() {
+  if (!kept_ || current_ == nullptr) return;
+  kept_ = false;
+  stop_tree(SIGCONT);
+  if (ladder_ == Ladder::Kept) {
+    climb(Ladder::Interrupted);
+  } else {
+    // A crash goes its way. Its deadline has passed, perhaps, but that is not what it has died of.
+    after(10, [this] { climb(Ladder::Killed); });
+  }
+}
+
+// The process has stopped itself in its signal handler (shim/crashnote.c), which its parent does not tell.
+void Slot::look_for_crash() {
+  loop_.cancel(crash_timer_);
+  if (!host_.on_kept) return;
+  crash_timer_ = loop_.call_after(os::seconds(0.1), [this] {
+    if (current_ == nullptr || current_->pid == 0 || exited_ || kept_ || ladder_ != Ladder::None) return;
+    pid_t pid = current_->inner_pid != 0 ? current_->inner_pid : current_->pid;
+    Slate page = slate();
+    if (page.crash_set == 1 && os::process_state(pid) == 'T') {
+      keep("has crashed: " + signal_name(page.signal));
+    } else {
+      look_for_crash();
+    }
   });
 }
 
@@ -737,6 +785,10 @@ void Slot::stop(double grace) {
     postmortem_.cancel();
     climb(Ladder::Interrupted);
   }
+  if (kept_) {
+    if (host_.on_released) host_.on_released(id_);
+    go_on();
+  }
   if (ladder_ != Ladder::None) return;  // At a deadline already: that ends sooner.
   ladder_ = Ladder::Interrupted;
   // A scope's teardown is what the grace is for.
@@ -774,7 +826,8 @@ Findings Slot::findings_of(const wire::Json& done) const {
       return std::min<std::size_t>(value.is_number_unsigned() ? value.get<std::size_t>() : 0, found.text.size());
     };
     found.end = std::max(at(0), at(1)) - at(0);
-    found.text.erase(0, at(0));
+    // Nothing since: then what it has said before.
+    found.text.erase(0, at(0) < found.text.size() ? at(0) : 0);
     if (found.text.size() > kOutputTail) found.text.resize(kOutputTail);
   } else if (found.text.size() > kOutputTail) {
     found.text.erase(0, found.text.size() - kOutputTail);
@@ -784,9 +837,7 @@ Findings Slot::findings_of(const wire::Json& done) const {
   return found;
 }
 
-void Slot::signal_test(int signal) {
-  os::send_signal(current_->inner.valid() ? current_->inner : current_->pidfd, signal);
-}
+void Slot::signal_test(int signal) { os::send_signal(current_->inner.valid() ? current_->inner : current_->pidfd, signal); }
 
 bool Slot::is_ours(pid_t pid) const {
   auto among = [pid](const std::vector<pid_t>& pids) { return std::find(pids.begin(), pids.end(), pid) != pids.end(); };

@@ -63,7 +63,7 @@ struct Attempt {
   std::string stacks;                      ///< Python stacks, written by faulthandler.
   std::string out;                         ///< What is left in the captured streams: output of the phase that did not end.
   std::string err;
-  Findings findings;  ///< Of the tool that it ran under.
+  Findings findings;   ///< Of the tool that it ran under.
   std::string stream;  ///< The end of what went uncaptured to the terminal.
   Usage usage;
   pid_t pid = 0;
@@ -86,6 +86,10 @@ struct SlotHost {
   std::function<wire::Json()> zygote_config;
   /// How to look at what hangs.
   std::function<const Examiner&()> examiner;
+  /// A test that crashed or hangs (`what`) is kept, stopped, until go_on() (--hf-debug). Absent: none is.
+  std::function<void(int slot, std::size_t test, pid_t pid, const std::string& what)> on_kept;
+  /// One that was kept has ended, or is to end.
+  std::function<void(int slot)> on_released;
   std::function<void(int slot)> on_idle;
   std::function<void(Attempt attempt)> on_finished;
   std::function<void(std::size_t test, int slot)> on_abandoned;
@@ -164,6 +168,8 @@ class Slot {
   void stop(double grace);
   /// Kills everything at once and never restarts.
   void shut_down();
+  /// Lets a test go on that was kept: it dies, or is interrupted.
+  void go_on();
   [[nodiscard]] bool busy() const { return current_ != nullptr; }
   [[nodiscard]] bool idle() const { return zygote_pid() > 0 && current_ == nullptr && !retiring_ && !shut_; }
   [[nodiscard]] bool shut() const { return shut_; }
@@ -180,12 +186,12 @@ class Slot {
     pid_t pid = 0;
     os::Fd pidfd;
     std::unique_ptr<wire::Channel> channel;
-    os::Fd inner;         ///< The test itself, where a tool is its parent.
-    pid_t inner_pid = 0;  ///< 0 where there is none.
+    os::Fd inner;                  ///< The test itself, where a tool is its parent.
+    pid_t inner_pid = 0;           ///< 0 where there is none.
     std::vector<std::size_t> ran;  ///< The tests that have run in it,
     std::vector<double> began;     ///< and when they began.
   };
-  enum class Ladder { None, Stacks, Examined, Interrupted, Terminated, Killed };
+  enum class Ladder { None, Stacks, Examined, Kept, Interrupted, Terminated, Killed };
 
   void ask_for_zygote();
   Status listen(wire::Channel& channel, int number);
@@ -225,6 +231,9 @@ class Slot {
   void check_deadline();
   void expire(Phase phase, double limit);
   void examine();
+  void keep(const std::string& what);
+  void stop_tree(int signal);
+  void look_for_crash();
   [[nodiscard]] std::vector<pid_t> processes() const;
   void poll_stacks(std::size_t last_size, os::Time give_up);
   void climb(Ladder step);
@@ -269,8 +278,8 @@ class Slot {
   /// Tests of the worker that have ended, with processes that they have started, until it is known whether those end too.
   std::deque<std::pair<Attempt, std::vector<pid_t>>> held_;
   std::deque<os::TimerId> held_timers_;
-  std::vector<pid_t> orphans_;  ///< At the end of the worker's last test.
-  std::deque<Order> announced_;      ///< What the worker was told to go on with.
+  std::vector<pid_t> orphans_;   ///< At the end of the worker's last test.
+  std::deque<Order> announced_;  ///< What the worker was told to go on with.
   bool retiring_ = false;
   double worker_expired_ = 0;  ///< The limit that it overstepped at its exit, seconds; 0 if it did not.
   std::optional<WorkerEnd> ended_worker_;
@@ -280,17 +289,19 @@ class Slot {
   double hung_up_at_ = 0;
   double test_limit_ = 0;
   bool exited_ = false;
-  os::MemoryGroup memory_group_;  ///< Of the running test, if it has declared its memory.
-  std::optional<wire::Json> go_;  ///< Its order, held back until its process is in that group.
+  os::MemoryGroup memory_group_;           ///< Of the running test, if it has declared its memory.
+  std::optional<wire::Json> go_;           ///< Its order, held back until its process is in that group.
   std::optional<wire::Json> early_ready_;  ///< What a scope's process has said before its number was known.
-  bool group_killed_ = false;     ///< By kill_tree(), with all zygotes of the slot.
-  bool asked_ = false;            ///< on_ask has been called for this attempt.
+  bool group_killed_ = false;              ///< By kill_tree(), with all zygotes of the slot.
+  bool asked_ = false;                     ///< on_ask has been called for this attempt.
   bool stopping_ = false;
   Ladder ladder_ = Ladder::None;
   Postmortem postmortem_;
   std::size_t own_stacks_ = 0;  ///< Bytes that the test itself had written at the deadline.
   os::TimerId timer_ = 0;
   os::TimerId sample_timer_ = 0;
+  os::TimerId crash_timer_ = 0;
+  bool kept_ = false;
 };
 
 }  // namespace holdfast::run

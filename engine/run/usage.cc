@@ -40,7 +40,8 @@ void Usage::add(const Sample& sample) {
 }
 
 nlohmann::json Usage::describe() const {
-  nlohmann::json result = {{"user", rounded(user)}, {"system", rounded(system)}, {"peak", peak}, {"read", read}, {"written", written}};
+  nlohmann::json result = {
+      {"user", rounded(user)}, {"system", rounded(system)}, {"peak", peak}, {"read", read}, {"written", written}};
   if (samples_.empty()) return result;
   Sample most;
   nlohmann::json series = nlohmann::json::array();

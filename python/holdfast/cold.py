@@ -97,6 +97,8 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     os.dup2(files["out"], 1)
     os.dup2(files["err"], 2)
     crash.arm(files["stacks"], slate)
+    if config.get("debug"):
+        crash.keep()
     crash.own()
     _say_nothing_of_ourselves()
     test_id = str(order["id"])

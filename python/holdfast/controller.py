@@ -15,6 +15,7 @@ import pytest
 
 from holdfast import __version__, github, options, wire
 from holdfast.compat import fkit
+from holdfast.kept import Kept
 from holdfast.launch import Engine
 from holdfast.present import GOOD, SHOWN, Gateway, Item, WorkerNode, module_report, present
 from holdfast.procs import children_of, descendants_of
@@ -58,6 +59,7 @@ class Controller:
         self._partial_lines: dict[int, str] = {}
         # Zygotes of resources: they end by themselves.
         self._keepers: set[int] = set()
+        self._kept = Kept(self._write_line, lambda slot: self._send({"t": "go_on", "slot": slot}))
         self._own_children: set[int] = set(children_of(os.getpid()))
 
     # ---- talking to the engine
@@ -130,6 +132,7 @@ class Controller:
             "python": python,
             "testrun_uid": self.engine.info.testrun_uid,
             "slots": self.slots,
+            "debug": self.settings.debug,
             "wrap": {"command": wrap.command, "env": wrap.environment} if wrap is not None else None,
             "basetemp": str(factory.getbasetemp()) if factory is not None else None,
         }
@@ -152,6 +155,7 @@ class Controller:
                 "pause_on_failure": self._stops_at_failures(),
                 "retries": self.settings.retries,
                 "leaks": self.settings.leaks,
+                "debug": self.settings.debug,
                 "wrap": wrap.name if wrap is not None else "",
                 "flaky_fails": self.settings.flaky_fails,
                 "zygote": zygote,
@@ -246,9 +250,10 @@ class Controller:
         while not self.ended_running():
             if deadline is not None and time.monotonic() > deadline:
                 return
-            frame = self._receive(self.progress.wait())
+            frame = self._receive(0.1 if self._kept.any else self.progress.wait())
             if frame is not None:
                 self._handle(session, frame)
+            self._kept.look()
             self.progress.tick()
 
     def ended_running(self) -> bool:
@@ -265,6 +270,13 @@ class Controller:
             return
         if kind == "scope":
             self.summary.add_scope(frame)
+            return
+        if kind == "kept":
+            self.progress.clear()
+            self._kept.add(frame, self.items[int(frame["test"])].nodeid)
+            return
+        if kind == "released":
+            self._kept.remove(int(frame["slot"]))
             return
         if kind == "keeper":
             self._keepers.add(int(frame["pid"]))

@@ -40,6 +40,12 @@ def arm(stacks_fd: int, slate: Slate) -> None:
     _crashnote.crashnote_arm(slate.address, stacks_fd)
 
 
+def keep() -> None:
+    """A process that crashes stops first, for a debugger."""
+    if _crashnote is not None:
+        _crashnote.crashnote_keep(1)
+
+
 def own() -> None:
     """After a fork, in the process whose crash counts."""
     if _crashnote is not None:

@@ -180,6 +180,12 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini("hf_strict", "polluted tests fail (as --hf-strict)", type="bool", default=False)
     group.addoption(
+        "--hf-debug",
+        action="store_true",
+        default=False,
+        help="in a terminal: a test that crashes or hangs is kept, stopped, with the command to attach to it, until you press Enter",
+    )
+    group.addoption(
         "--hf-resume",
         action="store_true",
         default=False,
@@ -226,6 +232,7 @@ class Settings:
     log: Optional[Path]
     leaks: str
     wrap: Optional[Wrap]
+    debug: bool
     notes: list[str] = field(default_factory=list)
 
     def limits(self) -> dict[str, float]:
@@ -246,6 +253,30 @@ def wrap_of(config: pytest.Config) -> Optional[Wrap]:
     """The tool that tests run under. Raises pytest.UsageError."""
     text = str(value_of(config, config.option, OPTION["hf_wrap"]))
     return wrap.parse(text, float(value_of(config, config.option, OPTION["hf_wrap_scale"]))) if text else None
+
+
+def _debug(config: pytest.Config, notes: list[str]) -> bool:
+    """Whether what dies or hangs is kept. Never where nobody sits at a terminal."""
+    if not config.getoption("hf_debug"):
+        return False
+    reason = "CI is set" if os.environ.get("CI") else "" if _has_terminal() else "there is no terminal"
+    if reason:
+        notes.append(f"--hf-debug does nothing here: {reason}")
+    return not reason
+
+
+def _has_terminal() -> bool:
+    """One to which we may write and from which we may read: we are in its foreground, and our output goes there."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def wants_leaks(config: pytest.Config) -> bool:
@@ -290,6 +321,7 @@ def settings_of(config: pytest.Config) -> Settings:
         resume=resume,
         leaks=values["hf_leaks"],
         wrap=wrap_of(config),
+        debug=_debug(config, notes),
         log=base / values["hf_log"] if values["hf_log"] else None,
         notes=notes,
     )
@@ -305,7 +337,9 @@ def _refuse_conflicts(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N")
     if is_interactive(config.option) and value_of(config, config.option, OPTION["hf_wrap"]):
-        raise pytest.UsageError("--pdb and --trace need the terminal, which a test under --hf-wrap does not have; leave one of them out")
+        raise pytest.UsageError(
+            "--pdb and --trace need the terminal, which a test under --hf-wrap does not have; leave one of them out"
+        )
     if is_interactive(config.option) and slots_of(config, config.option) != "1":
         raise pytest.UsageError("--pdb and --trace need the terminal for one test at a time; add --hf-slots=1")
 

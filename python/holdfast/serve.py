@@ -193,6 +193,8 @@ def take_slot(config: pytest.Config, info: WorkerInfo, files: SlotFiles, frame: 
     config.workerinput.update(info.workerinput(slot))  # type: ignore[attr-defined]
     child.enter_slot(config, slot, (frame.get("config") or {}).get("basetemp"))
     crash.arm(files.stacks, files.slate)
+    if (frame.get("config") or {}).get("debug"):
+        crash.keep()
     trail.arm(files.slate, config)
     os.close(files.slate_fd)
     streams.attach(config, files.out, files.err, info.terminal_fd if info.interactive else files.stream)

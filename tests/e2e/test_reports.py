@@ -48,7 +48,7 @@ def test_log_has_one_verdict_event_a_test(suite: Any) -> None:
     suite.write(test_it="def test_a(): pass\ndef test_b(): assert 0\n")
     run = suite.run("--hf-slots=1")
     verdicts = [e for e in run.events if e["event"] == "verdict"]
-    assert [list(e) for e in verdicts] == [["event", "id", "verdict", "notes", "attempts", "duration"]] * 2
+    assert [list(e) for e in verdicts] == [["event", "id", "verdict", "notes", "attempts", "duration", "usage"]] * 2
     assert [e["event"] for e in run.events] == ["run_started", "collected", "first_attempt", "verdict", "verdict", "run_finished"]
     assert json.dumps(run.events[-1]) == '{"event": "run_finished", "without_verdict": 0}'
 

@@ -55,6 +55,56 @@ TEST(Attempts, ALostResourceIsNoPollutionAndCountsTwice) {
   EXPECT_FALSE(may_blame_resources({"db"}, {once[0], once[0]}));
 }
 
+TEST(Attempts, LeaksFailAGoodTestAndNoOther) {
+  Evidence evidence;
+  evidence.leaks = {{"thread", "thread a"}};
+  evidence.survivors = {{7, "sleep 9", 0, {"127.0.0.1:80"}}};
+  for (const char* verdict : {"passed", "failed"}) {
+    journal::Record record;
+    record.verdict = verdict;
+    Json detail = Json::object();
+    fail_for_leaks(evidence, record, detail);
+    bool good = std::string(verdict) == "passed";
+    EXPECT_EQ(record.verdict, good ? "error" : "failed");
+    EXPECT_EQ(detail.value("problem", ""),
+              good ? "it left 2 things behind: process 7: sleep 9 (listens on 127.0.0.1:80); thread a" : "");
+  }
+  journal::Record clean;
+  clean.verdict = "passed";
+  Json detail = Json::object();
+  fail_for_leaks({}, clean, detail);
+  EXPECT_EQ(clean.verdict, "passed");
+}
+
+Findings findings_of(const std::string& during, const std::string& after) {
+  Findings findings;
+  findings.text = during + after;
+  findings.end = during.size();
+  return findings;
+}
+
+TEST(Attempts, CountsWhatAToolHasFoundInTheTest) {
+  EXPECT_EQ(
+      errors_in(findings_of("==9== Invalid read of size 8\n==9==    at 0x1: f\n==9== \n==9== Use of uninitialised value\n",
+                            "==9== ERROR SUMMARY: 1640 errors\n")),
+      2);
+  EXPECT_EQ(errors_in(findings_of("", "==9== Invalid read of size 8\n")), 0);
+  EXPECT_EQ(errors_in(findings_of("========= Invalid __global__ write\n", "========= ERROR SUMMARY: 3 errors\n")), 3);
+  EXPECT_EQ(errors_in(findings_of("write(1) = 1\n", "")), 0);
+}
+
+TEST(Attempts, FindingsAreANoteAndFailOnlyIfThatIsWanted) {
+  for (bool strict : {false, true}) {
+    journal::Record record;
+    record.verdict = "passed";
+    Json notes = Json::array();
+    Json detail = Json::object();
+    add_findings("valgrind", findings_of("==9== Invalid free()\n", ""), strict, record, notes, detail);
+    EXPECT_EQ(notes, Json{"findings"});
+    EXPECT_EQ(record.verdict, strict ? "error" : "passed");
+  }
+}
+
 TEST(Attempts, StrictMakesPollutionAFailure) {
   Weighed result = weighed("passed", {attempt("crashed", kJudgedAgain)}, {.strict = true});
   EXPECT_EQ(result.record.verdict, "crashed");

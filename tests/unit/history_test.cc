@@ -25,6 +25,26 @@ struct HistoryTest : testing::Test {
   }
 };
 
+TEST_F(HistoryTest, BringsVersionOneUpToDate) {
+  {
+    Database old = Database::open(path).value();
+    ASSERT_TRUE(old.execute(
+        "PRAGMA application_id=1212565577; PRAGMA user_version=1;"
+        "CREATE TABLE runs(run INTEGER PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, slots INTEGER NOT NULL, tests"
+        " INTEGER NOT NULL) STRICT;"
+        "CREATE TABLE tests(test INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, duration REAL NOT NULL, memory INTEGER NOT NULL,"
+        " runs INTEGER NOT NULL) STRICT;"
+        "CREATE TABLE results(run INTEGER NOT NULL, test INTEGER NOT NULL, verdict TEXT NOT NULL, notes TEXT NOT NULL, duration"
+        " REAL NOT NULL, memory INTEGER NOT NULL, PRIMARY KEY(run, test)) STRICT, WITHOUT ROWID;"
+        "INSERT INTO tests VALUES(1, 'a', 4.0, 7, 1)"));
+  }
+  auto known = add(2.0, 500);
+  EXPECT_EQ(notice, "");
+  EXPECT_DOUBLE_EQ(known.at("a").duration, 3.0);
+  Database now = Database::open(path).value();
+  EXPECT_EQ(now.pragma("user_version").value(), kHistoryVersion);
+}
+
 TEST_F(HistoryTest, RemembersAndAverages) {
   add(1.0, 1000);
   auto known = add(2.0, 500);
