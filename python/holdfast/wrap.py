@@ -1,7 +1,7 @@
 """`--hf-wrap`: each test's process runs under a tool (valgrind, compute-sanitizer, strace, rr, any command), its children do not.
 
-A tool starts a program, so the tests run in cold processes (cold.py), one each. What the tool writes goes to a file of the slot, which the
-engine attaches to the test. Deadlines are multiplied, since everything is slower.
+A tool starts a program, so the tests run in cold processes (cold.py), one each. What the tool writes goes to a file of the slot, which
+the engine attaches to the test. Deadlines are multiplied, since everything is slower.
 """
 
 from __future__ import annotations

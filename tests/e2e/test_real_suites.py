@@ -11,6 +11,22 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "real"))
 import compare
 
 
+def test_pythons_own_tests_of_faulthandler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They replace the handlers that our reports depend on."""
+    tests = pytest.importorskip(
+        "test.test_faulthandler", reason="PYTHON'S OWN TESTS ARE MISSING (libpython3-testsuite): NOT RUN"
+    ).__file__
+    monkeypatch.setattr(compare, "PLACE", tmp_path)
+    (tmp_path / "suite_recorder.py").write_text(compare.RECORDER)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    plain, *ours = (
+        compare.outcomes(Path(sys.executable), tmp_path, tests, "-c", "pytest.ini", *args)[0]
+        for args in ((), ("--holdfast", "--hf-slots=2"), ("--holdfast", "--hf-slots=2", "--hf-isolate=worker"))
+    )
+    assert isinstance(plain, dict) and len(plain) > 30
+    assert ours == [plain, plain]
+
+
 def test_numpy_linalg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numpy = pytest.importorskip("numpy", reason="numpy is missing: ITS OWN SUITE IS NOT RUN")
     monkeypatch.setattr(compare, "PLACE", tmp_path)
