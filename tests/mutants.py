@@ -37,12 +37,12 @@ MUTANTS = (
     Mutant("deselected-unsaid", PYTHON + "worker.py", 'self.channel.send({"t": "deselected", "count": len(items)})', "pass", E2E + "test_like_plain_pytest.py"),
     Mutant("texts-uncut", PYTHON + "relay.py", "    if len(text) <= limit:\n        return text", "    return text", "tests/unit/test_relay.py"),
     Mutant("nobody-survives", ENGINE + "slot.cc", "if (from_ == nullptr || from_->pid == 0) return found;", "if (from_ == nullptr || from_->pid >= 0) return found;", E2E + "test_leaks.py"),
-    Mutant("no-stacks", ENGINE + "slot.cc", "os::send_signal(current_->pidfd, kStackSignal);", "os::send_signal(current_->pidfd, 0);", E2E + "test_deadlines.py"),
+    Mutant("no-stacks", ENGINE + "slot.cc", "signal_test(kStackSignal);", "signal_test(0);", E2E + "test_deadlines.py"),
     Mutant("no-tree-kill", ENGINE + "slot.cc", "    if (current_->pid > 0) os::kill_descendants(current_->pid, [](pid_t) { return false; });\n", "", E2E + "test_fork_tree.py"),
     Mutant("start-unrecorded", ENGINE + "dispatcher.cc", "  if (resume_) replay();", "  if (resume_ && ids_.empty()) replay();", E2E + "test_killed.py"),
     Mutant("controller-gone-unnoticed", ENGINE + "dispatcher.cc", "[this](const std::string&) { abort_run(); }));", "[](const std::string&) {}));", E2E + "test_killed.py"),
     Mutant("two-verdicts", ENGINE + "dispatcher.cc", "    if (log_) keep(log_->record(news.event));", "    if (log_) keep(log_->record(news.event)) && keep(log_->record(news.event));", E2E + "test_reports.py"),
-    Mutant("exit-is-a-pass", ENGINE + "judge.cc", 'if (!evidence.done || evidence.exit->code != 0) return "exited";', 'if (!evidence.done && evidence.exit->code == 0) return "passed";', E2E + "test_not_a_pass.py"),
+    Mutant("exit-is-a-pass", ENGINE + "judge.cc", 'if (!evidence.done || (evidence.exit->code != 0 && !evidence.wrapped)) return "exited";', 'if (!evidence.done && evidence.exit->code == 0) return "passed";', E2E + "test_not_a_pass.py"),
     Mutant("no-second-judgement", ENGINE + "dispatcher.cc", "if (attempt.reused && !attempt.before.empty() && !queue_.shares_scope(attempt.test)) return kJudgedAgain;", "", E2E + "test_worker_isolation.py"),
     Mutant("judged-again-for-ever", ENGINE + "dispatcher.cc", "queue_.put_back(attempt.test, true, ", "queue_.put_back(attempt.test, false, ", E2E + "test_worker_isolation.py"),
     Mutant("announced-test-is-lost", ENGINE + "slot.cc", "  for (; !promised.empty(); promised.pop_back()) host_", "  for (; !promised.empty() && stopping_; promised.pop_back()) host_", E2E + "test_worker_isolation.py"),
@@ -104,6 +104,30 @@ MUTANTS = (
     Mutant("no-native-stack", "shim/crashnote.c", "    if (stacks_fd >= 0) write_native_stack(context);\n", "    if (stacks_fd >= 0 && owner < 0) write_native_stack(context);\n", E2E + "test_crash_report.py"),
     Mutant("frames-of-the-handler-stay", "shim/crashnote.c", "while (first < count && frames", "while (first < 0 && frames", E2E + "test_crash_report.py"),
     Mutant("failure-not-waited-for", ENGINE + "dispatcher.h", "(unseen_ > 0 || (pause_on_failure_ && parked_ > 0))", "(unseen_ > 0)", E2E + "test_resources.py -k first_failure"),
+    Mutant("trail-sees-no-tempfile", "shim/trail.c", "    note_temporary(args);\n", "    (void)note_temporary;\n", E2E + "test_leaks.py"),
+    Mutant("trail-of-forks-lost", PYTHON + "trail.py", "    return min(int(used), SIZE - _ENTRIES)", "    return 0", E2E + "test_leaks.py"),
+    Mutant("dead-leave-nothing", ENGINE + "slot.cc", "if (!attempt.evidence.done && ended != nullptr) {", "if (false) {", E2E + "test_leaks.py"),
+    Mutant("chosen-files-removed", PYTHON + "leaks.py", "yield from _left(entry.path)", 'yield from _remove(entry.path, "file", "file")', E2E + "test_leaks.py"),
+    Mutant("foreign-memory-removed", PYTHON + "leaks.py", "if path in shared or _is_open_here(path):", "if True:", E2E + "test_leaks.py"),
+    Mutant("state-stays", PYTHON + "leaks.py", "                    os.environ.pop(text, None)", "                    pass", E2E + "test_leaks.py"),
+    Mutant("shared-fixtures-are-leaks", PYTHON + "leaks.py", "self._children |= ", "self._children &= ", E2E + "test_leaks.py"),
+    Mutant("daemons-of-shared-fixtures-die", ENGINE + "slot.cc", 'if (attempt_.done.value("shared", false)) orphans.clear();', "", E2E + "test_leaks.py"),
+    Mutant("innocent-charged-with-daemons", ENGINE + "slot.cc", "return std::find(before.begin(), before.end(), pid) != before.end() || ", "return ", E2E + "test_leaks.py"),
+    Mutant("leaks-never-fail", ENGINE + "dispatcher.cc", 'if (leaks == "fail") fail_for_leaks', 'if (leaks == "fall") fail_for_leaks', E2E + "test_leaks.py"),
+    Mutant("nothing-looked-at", ENGINE + "postmortem.cc", "if (examiner.argv.empty() ||", "if (true ||", E2E + "test_postmortem.py"),
+    Mutant("forks-not-asked", PYTHON + "diagnose.py", "has_our_handler(pid):", "not has_our_handler(pid):", E2E + "test_postmortem.py"),
+    Mutant("peers-unknown", PYTHON + "waits.py", "self._peers = dict(_ask_for_peers())", "self._peers = {}", E2E + "test_postmortem.py"),
+    Mutant("wrong-end-of-the-pipe", PYTHON + "waits.py", "(o.reads if writes else o.writes)", "(o.writes if writes else o.reads)", E2E + "test_postmortem.py"),
+    Mutant("import-hang-not-looked-at", ENGINE + "root.cc", "processes_ = std::move(found);", "", E2E + "test_postmortem.py"),
+    Mutant("kernel-not-believed", ENGINE + "dispatcher.cc", "evidence.kernel_words = kernel_kills_.words_on(attempt.pid);", "", E2E + "test_postmortem.py"),
+    Mutant("every-sigkill-is-oom", "engine/inventory/kernel_kills.cc", 'return is_counted ? "the control', 'return true ? "the control', E2E + "test_postmortem.py"),
+    Mutant("no-looks-at-usage", ENGINE + "slot.cc", "    attempt_.usage.add(sample);\n", "", E2E + "test_postmortem.py"),
+    Mutant("tool-is-taken-for-the-test", ENGINE + "slot.cc", "os::send_signal(current_->inner.valid() ? current_->inner : current_->pidfd, signal);", "os::send_signal(current_->pidfd, signal);", E2E + "test_wrap.py"),
+    Mutant("startup-counts-as-findings", PYTHON + "child.py", "start = os.fstat(self.tool_log).st_size if", "start = 0 if", E2E + "test_wrap.py"),
+    Mutant("wrapped-deadlines-unscaled", PYTHON + "worker.py", 'entry["timeout"] *= scale', "pass", E2E + "test_wrap.py"),
+    Mutant("nothing-kept", ENGINE + "slot.cc", "if (page.crash_set == 1 && os::process_state(pid) == 'T') {", "if (false) {", E2E + "test_debug.py"),
+    Mutant("kept-is-hurried", ENGINE + "slot.cc", "  if (kept_) return;\n", "", E2E + "test_debug.py"),
+    Mutant("kept-in-ci", PYTHON + "options.py", '"CI is set" if os.environ.get("CI") else ', "", E2E + "test_debug.py"),
 )  # fmt: skip
 
 
@@ -118,7 +142,7 @@ def prepare() -> None:
             shutil.copy(HERE / name, target)
     place = COPY / "python" / "holdfast" / "bin"
     place.mkdir(exist_ok=True)
-    for name in ("holdfast", "libcrashnote.so", "libforkloop.so"):
+    for name in ("holdfast", "libcrashnote.so", "libforkloop.so", "libtrail.so"):
         (place / name).symlink_to(COPY.parent / "engine" / name)
     information = COPY / "python" / "holdfast-0.dist-info"
     information.mkdir(exist_ok=True)
