@@ -93,7 +93,10 @@ Status History::prepare() {
 std::unordered_map<std::string, Known> History::load(std::string& notice) {
   std::unordered_map<std::string, Known> known;
   if (!db_) return known;
-  Result<Statement> rows = db_->prepare("SELECT id, duration, memory FROM tests");
+  // Of the last run that had it: the newest, by the maximum that goes with the other columns (sqlite.org/lang_select.html#bareagg).
+  Result<Statement> rows = db_->prepare(
+      "SELECT id, duration, memory, coalesce(verdict IN ('crashed', 'exited', 'timeout', 'oom'), 0) FROM tests LEFT JOIN"
+      " (SELECT test AS ran, verdict, max(run) FROM results GROUP BY test) ON ran = test");
   while (rows) {
     Result<bool> row = rows->step();
     if (!row) {
@@ -103,7 +106,7 @@ std::unordered_map<std::string, Known> History::load(std::string& notice) {
       break;
     }
     if (!*row) break;
-    known[rows->text(0)] = Known{rows->real(1), static_cast<std::uint64_t>(rows->integer(2))};
+    known[rows->text(0)] = Known{rows->real(1), static_cast<std::uint64_t>(rows->integer(2)), rows->integer(3) != 0};
   }
   return known;
 }

@@ -23,6 +23,7 @@ inline constexpr std::int64_t kRunsKept = 30;
 struct Known {
   double duration = -1;      ///< Expected seconds.
   std::uint64_t memory = 0;  ///< Bytes that it needed beyond what its zygote had; 0 if nobody measured.
+  bool died = false;         ///< Its process did not survive it when it was run last.
 };
 
 struct PastResult {

@@ -235,15 +235,12 @@ void Dispatcher::relay(const wire::Json& frame) {
       Test test;
       test.limit = number(item, "timeout", 0);
       test.memory = item.value("demand", wire::Json::object()).value("memory", std::uint64_t{0});
-      auto found = known_.find(ids_.back());
-      const journal::Known* known = found != known_.end() ? &found->second : nullptr;
-      if (known != nullptr) test.usual = static_cast<float>(known->duration);
       test.own = item.value("own", false);
       test.leaks = item.value("leaks", "");
       test.scope = item.value("in", Tree::kNone);
       if (!tree_.has(test.scope)) test.scope = Tree::kNone;
       test.needs = number_of_needs(item.value("needs", Broker::Needs{}));
-      wishes_.add(ids_.back(), item, known, memory_.limit, tree_.outermost(test.scope));
+      wishes_.add(ids_.back(), item, tree_.outermost(test.scope));
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
       tests_.push_back(std::move(test));
     }
@@ -294,6 +291,13 @@ void Dispatcher::run_tests() {
   if (!resume_) start_slots(tests_.size());
   dealing_.slots = options_.slots;
   dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
+  // Not before: the collection of a small suite is over before the controller has said where the history is.
+  for (std::size_t i = 0; i < ids_.size() && !known_.empty(); ++i) {
+    auto known = known_.find(ids_[i]);
+    if (known == known_.end()) continue;
+    tests_[i].usual = static_cast<float>(known->second.duration);
+    wishes_.know(i, known->second, memory_.limit);
+  }
   queue_.reset(wishes_.problem(dealing_));
   for (Test& test : tests_) {
     if (!forkable_) test.scope = Tree::kNone;

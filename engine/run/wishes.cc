@@ -18,8 +18,7 @@ std::string block_of(const std::string& id) { return id.substr(0, id.rfind("::",
 
 void Wishes::clear() { *this = Wishes(); }
 
-void Wishes::add(const std::string& id, const nlohmann::json& item, const journal::Known* known, std::uint64_t memory_limit,
-                 int outermost) {
+void Wishes::add(const std::string& id, const nlohmann::json& item, int outermost) {
   Wish wish;
   wish.file = number_of_name(id.substr(0, id.find("::")));
   wish.group = number_of_name(item.value("group", ""));
@@ -28,11 +27,16 @@ void Wishes::add(const std::string& id, const nlohmann::json& item, const journa
   wish.outermost = outermost;
   wish.reuse = item.value("reuse", false);
   if (auto demand = item.find("demand"); demand != item.end()) wish.demand = number_of(*demand);
-  if (known != nullptr) {
-    wish.expected = known->duration;
-    book_measured(wish, known->memory, memory_limit);
-  }
   wishes_.push_back(wish);
+}
+
+void Wishes::know(std::size_t test, const journal::Known& known, std::uint64_t memory_limit) {
+  Wish& wish = wishes_[test];
+  wish.expected = known.duration;
+  // What took its worker along last time gets a process of its own, whose word counts at once: one death instead of two, and the
+  // worker keeps its fixtures. (In a scope's process it has to be.)
+  if (known.died && wish.scope == 0) wish.reuse = false;
+  book_measured(wish, known.memory, memory_limit);
 }
 
 std::uint32_t Wishes::number_of_name(const std::string& text) {

@@ -22,10 +22,10 @@ struct Dealing {
 class Wishes {
  public:
   void clear();
-  /// `known`: its duration and measured memory from earlier runs, or null. A test that declared its memory keeps to that.
   /// `outermost`: the scope that it is dealt with, if it has one.
-  void add(const std::string& id, const nlohmann::json& item, const journal::Known* known = nullptr,
-           std::uint64_t memory_limit = 0, int outermost = -1);
+  void add(const std::string& id, const nlohmann::json& item, int outermost = -1);
+  /// What earlier runs know of a test. One that declared its memory keeps to that. `memory_limit`: bytes that there are.
+  void know(std::size_t test, const journal::Known& known, std::uint64_t memory_limit);
   [[nodiscard]] plan::Problem problem(const Dealing& dealing) const;
   [[nodiscard]] const plan::Demand& demand_of(std::size_t test) const { return demands_[wishes_[test].demand]; }
 

@@ -17,8 +17,8 @@ import socket
 import stat
 import sys
 import threading
-import time
 from collections.abc import Generator, Iterable
+from time import sleep as _sleep
 from typing import Any, NamedTuple, Optional
 
 import pytest
@@ -29,8 +29,9 @@ from holdfast.procs import children_of, descendants_of, is_running
 from holdfast.slate import Slate
 from holdfast.wire import Frame
 
-# Seconds for threads and processes that are just about to end; as in engine/run/slot.cc.
-_GRACE = 0.1
+# Looks at threads and processes that are just about to end, and seconds between them: 0.1 s, as in engine/run/slot.cc. Counted, since a
+# test may have left a clock that stands still.
+_LOOKS, _BETWEEN = 50, 0.002
 _SHM = "/dev/shm"
 # Set by pytest itself, for each phase.
 _NOT_THE_TEST_S = b"PYTEST_CURRENT_TEST"
@@ -124,9 +125,10 @@ class Leaks:
     def _new_threads(self) -> Iterable[Frame]:
         if self._threads.issuperset(sys._current_frames()):
             return
-        deadline = time.monotonic() + _GRACE
-        while set(sys._current_frames()) - self._threads and time.monotonic() < deadline:
-            time.sleep(0.002)
+        for _ in range(_LOOKS):
+            if self._threads.issuperset(sys._current_frames()):
+                return
+            _sleep(_BETWEEN)
         known = {thread.ident: thread for thread in threading.enumerate()}
         for ident, frame in sys._current_frames().items():
             if ident in self._threads:
@@ -179,12 +181,11 @@ class Leaks:
 
     def _new_children(self) -> Iterable[Frame]:
         new = self._running_children()
-        deadline = time.monotonic() + _GRACE
-        while new and time.monotonic() < deadline:
-            time.sleep(0.002)
+        for _ in range(_LOOKS):
+            if not new:
+                return
+            _sleep(_BETWEEN)
             new = self._running_children()
-        if not new:
-            return
         for pid in [pid for child in new for pid in (child, *descendants_of(child))]:
             yield {"kind": "process", "pid": pid, "command": _command(pid), "text": f"process {pid}: {_command(pid)}"}
             with contextlib.suppress(OSError):

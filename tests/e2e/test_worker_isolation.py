@@ -320,3 +320,31 @@ def test_a_slow_one_among_quick_ones_is_shown_and_stopped(suite: Any) -> None:
     run = suite.run("--hf-isolate=worker", "--hf-slots=1", "--hf-timeout=0.5")
     assert run.verdicts["test_it.py::test_quick[5]"] == "timeout"
     assert list(run.verdicts.values()).count("passed") == 29, run.output
+
+
+def test_what_died_last_time_takes_no_worker_along(suite: Any, tmp_path: Path) -> None:
+    suite.write(
+        test_it="""
+import ctypes, os, pytest
+def note():
+    with open("pids", "a") as file: file.write(f"{os.getpid()}\\n")
+@pytest.mark.parametrize("i", range(3))
+def test_before(i): note()
+def test_dies():
+    if not os.path.exists("mended"): ctypes.string_at(0)
+@pytest.mark.parametrize("i", range(3))
+def test_after(i): note()
+"""
+    )
+    workers, attempts = [], []
+    for _ in range(4):
+        (tmp_path / "pids").unlink(missing_ok=True)
+        run = suite.run("--hf-slots=1", "--hf-isolate=worker")
+        dying = next(e for e in run.events if e["event"] == "verdict" and "test_dies" in e["id"])
+        attempts.append((dying["verdict"], dying["attempts"]))
+        workers.append(len(set((tmp_path / "pids").read_text().split())))
+        if len(attempts) == 2:
+            (tmp_path / "mended").touch()
+    # The second time it is alone from the beginning; so it is still when it has been mended, and then a worker's again.
+    assert attempts == [("crashed", 2), ("crashed", 1), ("passed", 1), ("passed", 1)]
+    assert workers == [2, 1, 1, 1]

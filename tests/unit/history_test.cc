@@ -45,6 +45,19 @@ TEST_F(HistoryTest, BringsVersionOneUpToDate) {
   EXPECT_EQ(now.pragma("user_version").value(), kHistoryVersion);
 }
 
+TEST_F(HistoryTest, KnowsWhatDiedWhenItWasRunLast) {
+  auto run = [&](const std::string& verdict) {
+    History history = History::open(path, notice);
+    history.add(PastRun{1, 2, 2}, {{"a", verdict, "[]", 1, 0}, {"b", "passed", "[]", 1, 0}}, notice);
+    return history.load(notice);
+  };
+  EXPECT_FALSE(run("failed").at("a").died);
+  auto known = run("crashed");
+  EXPECT_TRUE(known.at("a").died);
+  EXPECT_FALSE(known.at("b").died);
+  EXPECT_FALSE(run("passed").at("a").died);
+}
+
 TEST_F(HistoryTest, RemembersAndAverages) {
   add(1.0, 1000);
   auto known = add(2.0, 500);

@@ -36,6 +36,18 @@ TEST(Wishes, FilesAndEverythingStayTogetherWhereAsked) {
   EXPECT_EQ(chunks(four(true).problem(Dealing{"sequential", false, 2, {}})), (std::vector<std::uint32_t>{0, 0, 0, 0}));
 }
 
+TEST(Wishes, WhatDiedLastTimeIsNoWorkersButAScopesIfItHasOne) {
+  Wishes wishes;
+  journal::Known died{1.0, 0, true};
+  wishes.add("a.py::1", {{"reuse", true}});
+  wishes.add("a.py::2", {{"reuse", true}, {"scope", "a.py"}});
+  wishes.know(0, died, 0);
+  wishes.know(1, died, 0);
+  plan::Problem problem = wishes.problem({});
+  EXPECT_FALSE(problem.tasks[0].reuse);
+  EXPECT_TRUE(problem.tasks[1].reuse);
+}
+
 TEST(Wishes, GroupsStayTogetherOverFiles) {
   Wishes wishes;
   wishes.add("a.py::1", {{"group", "x"}});
@@ -47,7 +59,7 @@ TEST(Wishes, GroupsStayTogetherOverFiles) {
 
 TEST(Wishes, WhatIsSetUpTogetherIsDealtTogetherAndShared) {
   Wishes wishes;
-  for (int outermost : {4, -1, 4, 7}) wishes.add("a.py::1", json::object(), nullptr, 0, outermost);
+  for (int outermost : {4, -1, 4, 7}) wishes.add("a.py::1", json::object(), outermost);
   plan::Problem problem = wishes.problem({});
   EXPECT_EQ(chunks(problem), (std::vector<std::uint32_t>{0, 1, 0, 2}));
   EXPECT_TRUE(problem.splittable[0]);
@@ -94,8 +106,10 @@ TEST(Wishes, ALeaseIsATokenThatSoManyMayHold) {
 TEST(Wishes, MeasuredMemoryIsBookedInStepsAndNeverMoreThanThereIs) {
   Wishes wishes;
   constexpr std::uint64_t kMiB = 1U << 20U;
-  auto add = [&wishes](const char* id, const json& item, const journal::Known& known) {
-    wishes.add(id, item, &known, 1000 * kMiB);
+  std::size_t test = 0;
+  auto add = [&](const char* id, const json& item, const journal::Known& known) {
+    wishes.add(id, item);
+    wishes.know(test++, known, 1000 * kMiB);
   };
   add("small", json::object(), {1, 10 * kMiB});
   add("large", json::object(), {2, 100 * kMiB});
