@@ -1,6 +1,6 @@
 """Measures Holdfast beside its peers and floors, in one run, as ratios. Prints Markdown for bench/README.md.
 
-    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline] [worker] [crashes] [many] [scopes]
+    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline] [worker] [crashes] [many] [scopes] [leaks]
 
 Makes an environment of its own below build/bench/. pytest 8.4.2: pytest-forked and pytest-isolate do not work on 9.2.
 """
@@ -171,10 +171,12 @@ def memory() -> None:
 
 
 def deadline() -> None:
-    """From the deadline to the verdict, for a test that sleeps and one that ignores everything (grace 0.2 s)."""
+    """From the deadline to the verdict, for a test that sleeps, one that ignores everything (grace 0.2 s), and one with ten children;
+    and how much of that the look from outside took, by hand."""
     (PLACE / "test_hang.py").write_text(
         "import signal, time\ndef test_sleeps(): time.sleep(3600)\ndef test_deaf():\n"
         "    for s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)\n    while True: time.sleep(1)\n"
+        "def test_children():\n    import subprocess\n    for _ in range(10): subprocess.Popen(['sleep', '3600'])\n    time.sleep(3600)\n"
     )
     run(*HOLDFAST, "--hf-slots=1", "--hf-timeout=1", "--hf-grace=0.2", f"--hf-log={PLACE}/hang.jsonl", "test_hang.py")
     events = [json.loads(line) for line in (PLACE / "hang.jsonl").read_text().splitlines()]
@@ -182,6 +184,38 @@ def deadline() -> None:
     for event in events:
         if event["event"] == "verdict":
             print(f"- {event['id'].rpartition('::')[2]}: {(event['duration'] - 1) * 1000:.0f} ms ({event['verdict']})")
+    asleep = [
+        subprocess.Popen([PYTHON, "-c", "import time; time.sleep(3600)"]),
+        *(subprocess.Popen(["sleep", "3600"]) for _ in range(10)),
+    ]
+    begun = time.monotonic()
+    subprocess.run([PYTHON, "-m", "holdfast", "diagnose", str(asleep[0].pid)], stdout=subprocess.DEVNULL, check=True)
+    one = time.monotonic() - begun
+    subprocess.run([PYTHON, "-m", "holdfast", "diagnose", *(str(child.pid) for child in asleep)], stdout=subprocess.DEVNULL, check=True)
+    print(f"- `holdfast diagnose` of one process {one * 1000:.0f} ms, of eleven {(time.monotonic() - begun - one) * 1000:.0f} ms")
+    for child in asleep:
+        child.kill()
+        child.wait()
+
+
+def leaks() -> None:
+    """What the look at what tests leave costs, where there is nothing: 1,000 trivial tests with and without it."""
+    suite = str(HERE / "suites" / "trivial")
+    print(
+        "\n### The look for leaks, 1,000 trivial tests, 2 slots\n\n| | without, s | with, s | us a test and slot | CPU us a test |\n|---|---|---|---|---|"
+    )
+    for isolation in ("test", "worker"):
+        walls: dict[str, list[float]] = {"ignore": [], "report": []}
+        cpus: dict[str, list[float]] = {"ignore": [], "report": []}
+        for _ in range(7):
+            for policy in walls:
+                wall, cpu, _ = run(*HOLDFAST, "--hf-slots=2", f"--hf-isolate={isolation}", f"--hf-leaks={policy}", suite)
+                walls[policy].append(wall)
+                cpus[policy].append(cpu)
+        without, having = (statistics.median(walls[policy]) for policy in ("ignore", "report"))
+        used = statistics.median(cpus["report"]) - statistics.median(cpus["ignore"])
+        # Two slots, so each test delays half of them.
+        print(f"| {isolation} | {without:.2f} | {having:.2f} | {(having - without) * 2 * 1000:.0f} | {used * 1000:.0f} |")
 
 
 def _workers(title: str, suite: str, repeat: int, tests: int) -> None:
@@ -308,7 +342,7 @@ def _many_scopes() -> None:
 
 def main() -> None:
     setup()
-    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline, worker, crashes, many, scopes)}
+    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline, worker, crashes, many, scopes, leaks)}
     for name in sys.argv[1:] or list(parts):
         parts[name]()
 

@@ -667,7 +667,8 @@ void Slot::climb(Ladder step) {
       poll_stacks(0, loop_.clock().now() + os::seconds(0.5));
       break;
     case Ladder::Examined:
-      examine();
+      // Not while the run ends: nobody waits for an explanation any more.
+      stopping_ ? climb(Ladder::Interrupted) : examine();
       break;
     case Ladder::Kept:
       stop_tree(SIGSTOP);
@@ -705,7 +706,7 @@ void Slot::examine() {
   const Examiner& examiner = host_.examiner ? host_.examiner() : nobody;
   postmortem_.start(examiner, processes(), files_.stacks.get(), [this](wire::Json found) {
     attempt_.processes = std::move(found);
-    if (ladder_ == Ladder::Examined) climb(host_.on_kept ? Ladder::Kept : Ladder::Interrupted);
+    if (ladder_ == Ladder::Examined) climb(host_.on_kept && !stopping_ ? Ladder::Kept : Ladder::Interrupted);
   });
 }
 
@@ -780,7 +781,6 @@ void Slot::kill_tree() {
 void Slot::stop(double grace) {
   if (current_ == nullptr || exited_) return;
   stopping_ = true;
-  // Nobody waits for an explanation any more.
   if (ladder_ == Ladder::Examined) {
     postmortem_.cancel();
     climb(Ladder::Interrupted);
