@@ -55,6 +55,7 @@ std::string text_of(const Survivor& survivor) {
 
 std::vector<std::string> left_by(const Evidence& evidence) {
   std::vector<std::string> texts;
+  texts.reserve(evidence.survivors.size() + evidence.leaks.size());
   for (const Survivor& survivor : evidence.survivors) texts.push_back(text_of(survivor));
   for (const Leak& leak : evidence.leaks) texts.push_back(leak.text);
   return texts;
