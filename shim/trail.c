@@ -5,6 +5,9 @@
 // reads it when the process has died (protocol/slate.md). In C, and with the two most frequent events looked at first, since
 // Python calls it some hundred times a test.
 //
+// It also looks, before and after a test, whether anything is there at all that Python should look at more closely
+// (python/holdfast/leaks.py): Python code that runs for the first time in a fork costs half a millisecond of copied pages.
+//
 // It is blind to files that native code makes, and to those of programs that the test starts.
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -13,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct trail {
@@ -102,6 +107,109 @@ static int on_event(const char* event, void* args, void* user) {
     note_new(args);
   }
   return 0;
+}
+
+// ---- the look before and after a test ---------------------------------------------------------------------------------------
+
+// What was there before: names in /dev/shm, each ended by a zero, for those who want to compare; and sums, for the quick look.
+enum { kNames = 16384 };
+static char names[kNames];
+static size_t names_size;
+static uint64_t names_sum, segments_sum;
+static long threads, descriptors;
+
+struct entry {  // What getdents64(2) fills in.
+  uint64_t inode;
+  int64_t offset;
+  unsigned short size;
+  unsigned char type;
+  char name[];
+};
+
+static uint64_t hash(const char* text) {
+  uint64_t value = 1469598103934665603ULL;  // FNV-1a.
+  for (; *text != 0; ++text) value = (value ^ (unsigned char)*text) * 1099511628211ULL;
+  return value;
+}
+
+// The sum of the hashes of all names in a directory; `keep`: the names are kept too, as far as there is room.
+static uint64_t sum_of(const char* path, int keep) {
+  char buffer[4096] __attribute__((aligned(8)));
+  uint64_t sum = 0;
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  if (keep) names_size = 0;
+  for (long n; (n = syscall(SYS_getdents64, fd, buffer, sizeof buffer)) > 0;) {
+    for (long at = 0; at < n;) {
+      const struct entry* entry = (const struct entry*)(buffer + at);
+      size_t size = strlen(entry->name) + 1;
+      sum += hash(entry->name);
+      if (keep && names_size + size <= kNames) {
+        memcpy(names + names_size, entry->name, size);
+        names_size += size;
+      }
+      at += entry->size;
+    }
+  }
+  close(fd);
+  return sum;
+}
+
+// Of the System V segments that this process has made: the fifth field of a line is the maker (sysvipc(7)).
+static uint64_t sum_of_segments(void) {
+  char text[8192];
+  int fd = open("/proc/sysvipc/shm", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  ssize_t size = read(fd, text, sizeof text - 1);
+  close(fd);
+  uint64_t sum = 0;
+  if (size <= 0) return 0;
+  text[size] = 0;
+  for (char* line = strchr(text, '\n'); line != NULL && line[1] != 0; line = strchr(line + 1, '\n')) {
+    long key, id, bytes, maker;
+    char rights[16];
+    if (sscanf(line + 1, "%ld %ld %15s %ld %ld", &key, &id, rights, &bytes, &maker) == 5 && maker == getpid())
+      sum += (uint64_t)id + 1;
+  }
+  return sum;
+}
+
+// Entries of a directory of /proc. Linux 6.2 and later tell the number of descriptors as its size.
+static long count_of(const char* path, int by_links) {
+  struct stat status;
+  if (stat(path, &status) != 0) return 0;
+  if (by_links) return (long)status.st_nlink;
+  if (status.st_size > 0) return (long)status.st_size;
+  return (long)(sum_of(path, 0) & 0x7fffffff);
+}
+
+/// What threads and descriptors there are now is not the next test's doing.
+__attribute__((visibility("default"))) void trail_learn(void) {
+  threads = count_of("/proc/self/task", 1);
+  descriptors = count_of("/proc/self/fd", 0);
+}
+
+/// A test begins.
+__attribute__((visibility("default"))) void trail_begin(void) {
+  names_sum = sum_of("/dev/shm", 1);
+  segments_sum = sum_of_segments();
+}
+
+/// Whether a test may have left something: threads 1, descriptors 2, names in /dev/shm 4, files 8, segments 16.
+__attribute__((visibility("default"))) int trail_end(void) {
+  int found = 0;
+  if (count_of("/proc/self/task", 1) != threads) found |= 1;
+  if (count_of("/proc/self/fd", 0) != descriptors) found |= 2;
+  if (sum_of("/dev/shm", 0) != names_sum) found |= 4;
+  if (trail != NULL && trail->used != 0) found |= 8;
+  if (sum_of_segments() != segments_sum) found |= 16;
+  return found;
+}
+
+/// The names that were in /dev/shm when the test began; `size` bytes.
+__attribute__((visibility("default"))) const char* trail_names(size_t* size) {
+  *size = names_size;
+  return names;
 }
 
 /// Notes on `page` of `size` bytes, which must stay mapped, from now on. `places`: directories with a letter before each: '+'

@@ -550,7 +550,9 @@ std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   }
   judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
   if (!std::exchange(began_any_, true)) log_event("first_attempt", nlohmann::ordered_json::object());
-  return Order{test, ids_[test], state.limit, reuse, reuse ? 0 : state.memory};
+  Order order{test, ids_[test], state.limit, reuse, reuse ? 0 : state.memory};
+  order.look = policy_on_leaks(test) != "ignore";
+  return order;
 }
 
 // Only of tests that take a while: nobody could read a line that changes faster, and most tests are over by then.
@@ -640,7 +642,7 @@ void Dispatcher::decide(Attempt attempt) {
   Evidence& evidence = attempt.evidence;
   Test& state = tests_[attempt.test];
   evidence.wrapped = !wrap_.empty();
-  const std::string& leaks = state.leaks.empty() ? sternness_.leaks : state.leaks;
+  const std::string& leaks = policy_on_leaks(attempt.test);
   if (leaks == "ignore") {
     evidence.survivors.clear();
     evidence.leaks.clear();

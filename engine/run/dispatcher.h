@@ -117,6 +117,9 @@ class Dispatcher {
   void on_finished(Attempt attempt);
   void decide(Attempt attempt);
   void conclude(Verdict verdict);
+  [[nodiscard]] const std::string& policy_on_leaks(std::size_t test) const {
+    return tests_[test].leaks.empty() ? sternness_.leaks : tests_[test].leaks;
+  }
   [[nodiscard]] bool any_busy() const;
   [[nodiscard]] bool is_unfinished() const;
 

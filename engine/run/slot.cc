@@ -326,6 +326,7 @@ void Slot::begin(const Order& order, bool fork_next) {
   start_attempt(order);
   wire::Json go = {{"t", "go"}, {"test", order.test}, {"id", order.id}};
   if (order.reuse) go["reuse"] = true;
+  if (!order.look) go["look"] = false;
   if (!order.resources.is_null()) go["resources"] = order.resources;
   go_ = std::move(go);
   if (order.memory > 0) {
@@ -443,9 +444,17 @@ void Slot::on_test_hung_up(const std::string& problem) {
 
 void Slot::answer(const std::vector<Order>& next, bool go) {
   if (current_ == nullptr) return;
+  auto named = [](const Order& order) {
+    wire::Json frame = {{"test", order.test}, {"id", order.id}};
+    if (!order.look) frame["look"] = false;
+    return frame;
+  };
   wire::Json frame = {{"t", "next"}};
-  if (!next.empty()) frame.update({{"test", next.front().test}, {"id", next.front().id}, {"go", go}});
-  for (std::size_t i = 1; i < next.size(); ++i) frame["then"].push_back({{"test", next[i].test}, {"id", next[i].id}});
+  if (!next.empty()) {
+    frame.update(named(next.front()));
+    frame["go"] = go;
+  }
+  for (std::size_t i = 1; i < next.size(); ++i) frame["then"].push_back(named(next[i]));
   if (go) announced_.assign(next.begin(), next.end());
   current_->channel->send(frame);
 }

@@ -42,6 +42,7 @@ struct Order {
   bool reuse = false;             ///< In the slot's worker.
   std::uint64_t memory = 0;       ///< Bytes that it declared; 0 for none. Only without `reuse`.
   int scope = Zygote::kSlotsOwn;  ///< Its process is forked from that of this scope, which the slot must have.
+  bool look = true;               ///< For what it leaves.
   wire::Json resources;           ///< What it gets of those that it needs; null for none.
 };
 

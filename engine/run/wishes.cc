@@ -33,8 +33,8 @@ void Wishes::add(const std::string& id, const nlohmann::json& item, int outermos
 void Wishes::know(std::size_t test, const journal::Known& known, std::uint64_t memory_limit) {
   Wish& wish = wishes_[test];
   wish.expected = known.duration;
-  // What took its worker along last time gets a process of its own, whose word counts at once: one death instead of two, and the
-  // worker keeps its fixtures. (In a scope's process it has to be.)
+  // What took its worker along last time gets a process of its own, whose word counts at once: one death instead of two, and
+  // the worker keeps its fixtures. (In a scope's process it has to be.)
   if (known.died && wish.scope == 0) wish.reuse = false;
   book_measured(wish, known.memory, memory_limit);
 }

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 import pytest
 
 from holdfast import compat, crash, streams, wire
-from holdfast.leaks import is_ignored
 from holdfast.options import calls_nothing
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.reuse import Worker
@@ -97,7 +96,7 @@ class TestRunner:
         if order["t"] != "go":
             self._become(order)
         self.take_resources(order)
-        self.run_item(self.item_of(order), str(order["id"]))
+        self.run_item(self.item_of(order), str(order["id"]), order.get("look", True))
 
     def _become(self, order: wire.Frame) -> NoReturn:
         from holdfast.scope import ScopeProcess, become_replica, close_node
@@ -138,9 +137,9 @@ class TestRunner:
     def item_of(self, order: wire.Frame) -> pytest.Item:
         return self.session.items[int(order["test"])]
 
-    def run_item(self, item: pytest.Item, expected_id: str) -> NoReturn:
-        """Runs a test and ends the process."""
-        if self.leaks is not None and is_ignored(item):
+    def run_item(self, item: pytest.Item, expected_id: str, look: bool = True) -> NoReturn:
+        """Runs a test and ends the process. Without `look` what it leaves is wanted."""
+        if not look:
             self.leaks = None
         if self.leaks is not None:
             self.leaks.begin()
@@ -329,13 +328,19 @@ def keep_finalizers() -> None:
     _inherited_finalizers = frozenset(weakref.finalize._registry)  # type: ignore[attr-defined]
 
 
-def run_exit_functions() -> None:
-    """What the test registered itself, and what multiprocessing has to clean up, as at the end of an interpreter."""
-    for finalizer in [f for f in weakref.finalize._registry if f not in _inherited_finalizers and f.atexit]:  # type: ignore[attr-defined]
+def _run_finalizers(finalizers: Sequence[Any]) -> None:
+    for finalizer in finalizers:
         try:
             finalizer()
         except Exception:
             pass
+
+
+def run_exit_functions() -> None:
+    """What the test registered itself, and what multiprocessing has to clean up, as at the end of an interpreter."""
+    registry = weakref.finalize._registry  # type: ignore[attr-defined]
+    if not registry.keys() <= _inherited_finalizers:
+        _run_finalizers([f for f in registry if f not in _inherited_finalizers and f.atexit])
     util = sys.modules.get("multiprocessing.util")
     if util is not None:
         try:

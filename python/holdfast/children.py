@@ -12,7 +12,7 @@ code count alike, and so do their descendants, sessions of their own or not.
 
 A tracker inside a fixture, of whatever scope, kills what a test's call has started before any fixture is torn down after it: a child
 that is stuck holds what some fixture's teardown waits for, whichever of them pytest tears down first. What fixtures have started is
-theirs to stop, until the tracker's own end. (The plugin does that; it is installed with holdfast.)
+theirs to stop, until the tracker's own end.
 """
 
 from __future__ import annotations
@@ -208,7 +208,10 @@ class Tracker:
     def __enter__(self) -> Tracker:
         self.survivors = []
         self.of_fixtures = set()
-        self.in_fixture = _is_fixture_being_set_up()
+        request = _request_of_the_fixture()
+        self.in_fixture = request is not None
+        if request is not None:
+            _add_hooks(request.config)
         self._thread = threading.get_native_id()
         # Below the helpers of multiprocessing is what this process has started by them.
         self._before = {(pid, _stat(pid)[2]) for pid in descendants_of(os.getpid())}
@@ -335,12 +338,32 @@ def helpers_of_multiprocessing() -> set[int]:
     return found
 
 
-def _is_fixture_being_set_up() -> bool:
-    """Found on the stack: that costs only those who use a tracker."""
+def _request_of_the_fixture() -> Any:
+    """Of the pytest fixture that is being set up, or None. Found on the stack: that costs only those who use a tracker."""
     frame: Any = sys._getframe(2)
-    while frame is not None and frame.f_code.co_name != "pytest_fixture_setup":
+    while frame is not None and not (frame.f_code.co_name == "pytest_fixture_setup" and "request" in frame.f_locals):
         frame = frame.f_back
-    return frame is not None
+    return frame.f_locals["request"] if frame is not None else None
+
+
+def _add_hooks(config: Any) -> None:
+    """Around the call of tests, once a tracker is in a fixture: a hook costs every test of a run, so there is none before."""
+    if config.pluginmanager.has_plugin("holdfast-children"):
+        return
+    import pytest
+
+    class Hooks:
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtest_call(self) -> None:
+            begin_call()
+
+        @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+        def pytest_runtest_teardown(self) -> Iterator[None]:
+            """Before any fixture is torn down: what child processes hold is let go."""
+            end_call()
+            yield
+
+    config.pluginmanager.register(Hooks(), "holdfast-children")
 
 
 def _become_subreaper(wanted: bool = True) -> None:

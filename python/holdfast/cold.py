@@ -135,7 +135,7 @@ def run_cold(channel: wire.Channel) -> NoReturn:
                 if item.nodeid == test_id:
                     runner.take_resources(first)
                     runner.tool_log = given.get("findings", -1)
-                    runner.run_item(item, test_id)
+                    runner.run_item(item, test_id, first.get("look", True))
             print(f"holdfast: {test_id} was not found again in a cold process", file=sys.stderr)
             os._exit(3)
 

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple, Optional
 import pytest
 
 from holdfast import trail
-from holdfast.options import wants_leaks
 from holdfast.procs import children_of, descendants_of, is_running
 from holdfast.slate import Slate
 from holdfast.wire import Frame
@@ -90,6 +89,7 @@ class Leaks:
             trail.reset(self.slate)
         self._descriptors = _descriptors()
         self._threads = frozenset(sys._current_frames())
+        trail.learn()
         if self.goes_on:
             self._children = frozenset(children_of(os.getpid()))
             self._state = State.now()
@@ -99,8 +99,10 @@ class Leaks:
         if self._stale:
             self._stale = False
             self.learn()
-        self._shm = _names()
-        self._segments = frozenset(_segments())
+        self._shm = frozenset()
+        if self.goes_on:
+            self._segments = frozenset(_segments())
+        trail.begin()
 
     def keep(self) -> None:
         """A scope has been set up: what it has made so far counts when it has been torn down."""
@@ -111,10 +113,13 @@ class Leaks:
 
     def end(self) -> list[Frame]:
         """What is new and still there. Cleans up what can be."""
-        found = [*self._new_threads(), *self._new_sockets(), *self._new_files(), *self._new_segments()]
+        seen = trail.found()
+        found: list[Frame] = []
+        if seen or self._kept:
+            found = [*self._new_threads(), *self._new_sockets(), *self._new_files(), *self._new_segments()]
         if self.goes_on:
             found += [*self._new_children(), *self._changes()]
-            if found or trail.position(self.slate):
+            if found or seen:
                 self.learn()
             # Numbers of threads are used again.
             self._threads = frozenset(sys._current_frames())
@@ -158,7 +163,7 @@ class Leaks:
     def _new_files(self) -> Iterable[Frame]:
         noted = self._kept + trail.entries(self.slate)
         shared = {entry.path for entry in noted if entry.kind == trail.SHARED}
-        for name in _names() - self._shm:
+        for name in _names() - self._shm - trail.names_before():
             path = f"{_SHM}/{name}"
             # Another program's, or another test's, unless there is evidence.
             if path in shared or _is_open_here(path):
@@ -261,11 +266,12 @@ class Leaks:
 
 
 @contextlib.contextmanager
-def watched(leaks: Optional[Leaks], item: pytest.Item) -> Generator[list[Frame], None, None]:
+def watched(leaks: Optional[Leaks], item: pytest.Item, look: bool) -> Generator[list[Frame], None, None]:
     """For a test in a process that goes on. The moment to look is between the teardown of its own fixtures and that of those which it
-    shares with other tests: pytest calls an item's own teardown() then, as the last of what was put on its stack."""
+    shares with other tests: pytest calls an item's own teardown() then, as the last of what was put on its stack. Without `look` what
+    it leaves is wanted."""
     found: list[Frame] = []
-    if leaks is None or is_ignored(item):
+    if leaks is None or not look:
         yield found
         if leaks is not None:
             leaks.learn()
@@ -284,14 +290,6 @@ def watched(leaks: Optional[Leaks], item: pytest.Item) -> Generator[list[Frame],
         yield found
     finally:
         vars(item).pop("teardown", None)
-
-
-def is_ignored(item: pytest.Item) -> bool:
-    """Its mark, or else the option, says that nobody wants to know what it leaves."""
-    for mark in item.iter_markers("holdfast"):
-        if "leaks" in mark.kwargs:
-            return bool(mark.kwargs["leaks"] == "ignore")
-    return not wants_leaks(item.config)
 
 
 def _moved(known: Optional[State], before: State, after: State) -> Optional[State]:

@@ -106,22 +106,6 @@ def check_guards(request: pytest.FixtureRequest) -> Any:
     return check
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_call() -> None:
-    children = sys.modules.get("holdfast.children")
-    if children is not None:
-        children.begin_call()
-
-
-@pytest.hookimpl(hookwrapper=True, tryfirst=True)
-def pytest_runtest_teardown() -> Generator[None, None, None]:
-    """Before any fixture is torn down: what child processes hold is let go."""
-    children = sys.modules.get("holdfast.children")
-    if children is not None:
-        children.end_call()
-    yield
-
-
 @pytest.fixture
 def track_child_processes() -> Generator[Any, None, None]:
     """What the test starts and leaves running is killed before its fixtures are torn down; a warning names it (holdfast.children)."""

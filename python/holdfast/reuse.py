@@ -47,7 +47,7 @@ class Worker:
             runner.take_resources(going)
             item = runner.item_of(going)
             began = _cpu()
-            with watched(runner.leaks, item) as found:
+            with watched(runner.leaks, item, going.get("look", True)) as found:
                 done = runner.run_protocol(item, str(going["id"]))
             done["usage"] = {name: after - before for name, before, after in zip(("user", "system"), began, _cpu())}
             if found:
@@ -59,10 +59,8 @@ class Worker:
             runner.report_done(done)
             cov.save_now_and_then(runner.config)
             following = self._next
-            if following is not None and following.get("go"):
-                going = {"t": "go", "test": following["test"], "id": following["id"]}
-            else:
-                going = self._receive()
+            went_on = following is not None and following.get("go")
+            going = {**(following or {}), "t": "go"} if went_on else self._receive()
         runner.slate.enter(TEARDOWN)
         state: Any = runner.session._setupstate
         if getattr(state, "stack", None):

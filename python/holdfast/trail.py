@@ -43,6 +43,7 @@ def arm(slate: Slate, config: pytest.Config) -> None:
         if path is None:
             return
         _library = ctypes.PyDLL(path)
+        _library.trail_names.restype = ctypes.c_void_p
     api = ctypes.pythonapi
     functions = (api.PyTuple_GetItem, api.PyUnicode_AsUTF8AndSize, api.PyLong_AsLong, api.PyErr_Clear)
     python = _Python(*(ctypes.cast(function, ctypes.c_void_p).value for function in functions))
@@ -70,6 +71,32 @@ def _places(config: pytest.Config) -> list[str]:
 
 def _with_real(paths: Iterable[str]) -> list[str]:
     return sorted({form for path in paths for form in (path.rstrip("/"), os.path.realpath(path))} - {"", "/"})
+
+
+def learn() -> None:
+    """What threads and descriptors there are now is not the next test's doing."""
+    if _library is not None:
+        _library.trail_learn()
+
+
+def begin() -> None:
+    """A test begins."""
+    if _library is not None:
+        _library.trail_begin()
+
+
+def found() -> int:
+    """What it may have left, in bits (shim/trail.c); all of them where the library is missing."""
+    return int(_library.trail_end()) if _library is not None else 31
+
+
+def names_before() -> frozenset[str]:
+    """In /dev/shm, when the test began."""
+    if _library is None:
+        return frozenset()
+    size = ctypes.c_size_t()
+    address = _library.trail_names(ctypes.byref(size))
+    return frozenset(os.fsdecode(name) for name in ctypes.string_at(address, size.value).split(b"\0") if name)
 
 
 def position(slate: Slate) -> int:
