@@ -93,7 +93,8 @@ Status History::prepare() {
 std::unordered_map<std::string, Known> History::load(std::string& notice) {
   std::unordered_map<std::string, Known> known;
   if (!db_) return known;
-  // Of the last run that had it: the newest, by the maximum that goes with the other columns (sqlite.org/lang_select.html#bareagg).
+  // Of the last run that had it: the newest, by the maximum that goes with the other columns
+  // (sqlite.org/lang_select.html#bareagg).
   Result<Statement> rows = db_->prepare(
       "SELECT id, duration, memory, coalesce(verdict IN ('crashed', 'exited', 'timeout', 'oom'), 0) FROM tests LEFT JOIN"
       " (SELECT test AS ran, verdict, max(run) FROM results GROUP BY test) ON ran = test");

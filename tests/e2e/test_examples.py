@@ -47,3 +47,17 @@ def test_resources(suite: Any) -> None:
     assert len(made) == 3  # For the one that stops it each time.
     plain = suite.plain("-x", "--deselect=resources/test_resources.py::test_who_stops", "-k", "database_of_its_own", "resources")
     assert plain.code == 0, plain.output
+
+
+def test_hanging(suite: Any) -> None:
+    done = run(suite, "hanging", "--hf-timeout=3", "--hf-grace=1")
+    verdicts = done.short()
+    assert verdicts.pop("test_forgets_to_look_at_the_result") == "timeout", done.output
+    assert set(verdicts.values()) == {"passed"} and len(verdicts) == 5
+    assert "in close" in done.output and "in child" in done.output and "its writing end is held by process" in done.output
+    assert [name.rpartition("::")[2] for name, notes in sorted(done.notes.items()) if notes == ["leaked"]] == [
+        "test_forgets_to_look_at_the_result",
+        "test_leaves_a_file",
+        "test_leaves_a_socket",
+        "test_leaves_a_thread",
+    ]
