@@ -9,6 +9,7 @@
 #include "os/procfs.h"
 #include "os/sockets.h"
 #include "run/leavings.h"
+#include "wire/fields.h"
 
 namespace holdfast::run {
 
@@ -116,6 +117,7 @@ Zygote* Slot::numbered(int number) {
 }
 
 void Slot::on_frame(int number, wire::Json frame) {
+  wire::drop_wrong_fields(frame);
   if (current_ != nullptr && current_->number == number) {
     on_test_frame(std::move(frame));
   } else if (Zygote* zygote = numbered(number); zygote != nullptr) {
@@ -288,6 +290,7 @@ void Slot::on_forked(int number, pid_t pid) {
   // May fail if it is dead already; its exit is then the next frame, and nothing needs to be sent to it.
   if (Result<os::Fd> pidfd = os::open_pidfd(pid)) process->pidfd = std::move(*pidfd);
   if (process != current_.get()) return;
+  if (process->claimed_pid != 0) note_inner(process->claimed_pid);
   send_go();
   if (early_ready_) on_set_up(*std::exchange(early_ready_, std::nullopt));
 }
@@ -422,6 +425,8 @@ void Slot::on_test_frame(wire::Json frame) {
 
 /// The tool that it runs under is its parent: what is to stop or to explain itself is the test.
 void Slot::note_inner(pid_t pid) {
+  current_->claimed_pid = pid;
+  if (current_->pid == 0) return;  // Its own number is not known yet; on_forked() comes back to it.
   std::vector<pid_t> below = os::descendants_of(current_->pid);
   if (std::find(below.begin(), below.end(), pid) == below.end()) return;
   if (Result<os::Fd> pidfd = os::open_pidfd(pid)) {
@@ -721,7 +726,9 @@ void Slot::examine() {
 
 /// Of the test, its children and daemons.
 void Slot::stop_tree(int signal) {
-  for (pid_t pid : processes()) ::kill(pid, signal);
+  for (pid_t pid : processes()) {
+    if (pid > 1) ::kill(pid, signal);  // 0 would be our own group.
+  }
 }
 
 void Slot::keep(const std::string& what) {

@@ -189,6 +189,7 @@ class Slot {
     std::unique_ptr<wire::Channel> channel;
     os::Fd inner;                  ///< The test itself, where a tool is its parent.
     pid_t inner_pid = 0;           ///< 0 where there is none.
+    pid_t claimed_pid = 0;         ///< What it says that this is.
     std::vector<std::size_t> ran;  ///< The tests that have run in it,
     std::vector<double> began;     ///< and when they began.
   };

@@ -74,16 +74,24 @@ def present(config: pytest.Config, item: Item, result: Frame, items: Sequence[It
         elif "internal" in raw:
             presented.internal_errors.append(str(raw["internal"]))
         elif "data" in raw:
-            report = report_from(config, raw)
+            report = _report_of(config, raw)
             if report is not None:
                 presented.reports.append(report)
-        else:
+        elif all(key in raw for key in ("when", "duration", "start", "stop")):
             keywords = raw.get("keywords", keywords)
             presented.reports.append(_short_report(item, raw, keywords))
     if _needs_own_report(result):
         presented.reports = _with_own_report(item, result, presented.reports)
     _add_notes(result, presented.reports, [earlier_attempt(earlier, items) for earlier in result["detail"].get("earlier", [])])
     return presented
+
+
+def _report_of(config: pytest.Config, raw: Frame) -> Any:
+    """None for what is no report: the test itself has written into our socket. (Its hooks may raise anything, then.)"""
+    try:
+        return report_from(config, raw) if isinstance(raw["data"], dict) else None
+    except Exception:
+        return None
 
 
 def _short_report(item: Item, raw: Frame, keywords: list[str]) -> pytest.TestReport:

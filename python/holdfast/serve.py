@@ -216,9 +216,11 @@ def own_cpu(info: WorkerInfo, slot: int) -> int | None:
 def serve_slot(channel: wire.Channel, run: Callable[[int, int], None], cpu: int | None = None, keeper: bool = False) -> None:
     """Says hello, then forks a process for every `fork` frame; `run(fd, parent)` is the process's life. Never returns."""
     channel.sock = socket.socket(fileno=out_of_the_way(channel.sock.detach()))
-    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "resident": resident_bytes()})
-    # Anything that is ignored or blocked here would be so in every test.
+    # Anything that is ignored here would be so in every test. Held back until the loop can take it: whoever has read our hello may
+    # send it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid(), "resident": resident_bytes()})
     fork_until_down(channel.sock.detach(), run, cpu, keeper)
     os._exit(3)
 
@@ -242,6 +244,7 @@ def fork_until_down(sock: int, run: Callable[[int, int], None], cpu: int | None,
     result = _INTERRUPTED
     while result == _INTERRUPTED:
         try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             result = loop(sock)
             if result >= 0:
                 if cpu is not None:

@@ -87,3 +87,32 @@ def test_innocent(): pass
     assert run.short() == {"test_garbled": "error", "test_oversized": "error", "test_innocent": "passed"}
     assert "4294967295 bytes announced" in run.output
     assert "not a JSON object" in run.output
+
+
+def test_frames_with_fields_of_a_wrong_type_cost_that_test_alone(suite: Any) -> None:
+    suite.write(
+        test_it="""
+import json, os, socket
+import pytest
+def say(frame):
+    data = json.dumps(frame).encode()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{number}").startswith("socket:"):
+                os.write(int(number), len(data).to_bytes(4, "little") + data)
+        except OSError:
+            pass
+@pytest.mark.parametrize("frame", [
+    {"t": "at", "pid": "one"}, {"t": "left", "node": 7}, {"t": 7}, {"t": "ready", "reason": [1]}, {"t": "report", "report": {"x": 1}},
+    {"t": "report", "report": {"when": "call"}}, {"t": "done", "verdict": "passed", "exit": 3, "stop": [1], "shared": "no", "leaks": 7,
+    "usage": 3, "tool_log": [-1, "x"]}, {"t": "done", "verdict": "passed", "reports": [{"data": 3}]},
+])
+def test_says(frame): say(frame)
+def test_innocent(): pass
+"""
+    )
+    for isolation in ("test", "worker"):
+        run = suite.run("--hf-slots=1", f"--hf-isolate={isolation}")
+        assert len(run.verdicts) == 9, run.output
+        assert run.short()["test_innocent"] == "passed", run.output
+        assert "INTERNALERROR" not in run.output and "Traceback" not in run.output

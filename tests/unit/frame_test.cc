@@ -8,6 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "wire/fields.h"
+
 namespace holdfast::wire {
 namespace {
 
@@ -82,6 +84,17 @@ TEST(Decoder, AcceptsAFrameOfExactlyTheLimit) {
   std::string payload;
   EXPECT_TRUE(decoder.next(payload).value());
   EXPECT_EQ(payload.size(), 10U);
+}
+
+TEST(Fields, OfAnotherTypeCountAsMissing) {
+  nlohmann::json frame = {{"t", 7},    {"node", true}, {"pid", -1}, {"shared", "yes"}, {"duration", "long"},
+                          {"exit", 3}, {"mine", 1}};
+  drop_wrong_fields(frame);
+  EXPECT_EQ(frame, (nlohmann::json{{"mine", 1}}));
+  nlohmann::json good = {{"t", "at"}, {"node", ""}, {"pid", 1}, {"shared", false}, {"duration", 1}, {"exit", {{"code", 3}}}};
+  nlohmann::json same = good;
+  drop_wrong_fields(same);
+  EXPECT_EQ(same, good);
 }
 
 }  // namespace
