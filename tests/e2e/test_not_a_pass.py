@@ -113,6 +113,7 @@ def test_innocent(): pass
     )
     for isolation in ("test", "worker"):
         run = suite.run("--hf-slots=1", f"--hf-isolate={isolation}")
-        assert len(run.verdicts) == 9, run.output
+        # A worker that was told nonsense of by its own test may not find its end, which is an entry of its own.
+        assert len([nodeid for nodeid in run.verdicts if "::" in nodeid and not nodeid.startswith("worker ")]) == 9, run.output
         assert run.short()["test_innocent"] == "passed", run.output
         assert "INTERNALERROR" not in run.output and "Traceback" not in run.output
