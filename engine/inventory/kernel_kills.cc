@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <fstream>
 
 #include "os/group_dirs.h"
 
@@ -59,14 +58,6 @@ void KernelKills::read_log() {
   }
 }
 
-std::uint64_t KernelKills::counted() const {
-  std::ifstream in(counter_);
-  std::string name;
-  std::uint64_t value = 0;
-  while (in >> name >> value) {
-    if (name == "oom_kill") return value;
-  }
-  return 0;
-}
+std::uint64_t KernelKills::counted() const { return os::field(counter_, "oom_kill"); }
 
 }  // namespace holdfast::inventory

@@ -28,6 +28,16 @@ std::string read_line(const std::string& path) {
   return line;
 }
 
+std::uint64_t field(const std::string& path, const std::string& name) {
+  std::ifstream in(path);
+  std::string word;
+  std::uint64_t value = 0;
+  while (in >> word >> value) {
+    if (word == name) return value;
+  }
+  return 0;
+}
+
 bool write_file(const std::string& path, const std::string& text) {
   Fd fd(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   return fd.valid() && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());

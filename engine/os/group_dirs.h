@@ -2,6 +2,7 @@
 // applies.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ std::vector<GroupDir> group_dirs(const std::string& controller);
 /// The first line of a file, or "".
 std::string read_line(const std::string& path);
 /// Writes into an existing file with a single write(), as control files want it.
+/// The number behind `name` in a file of "name value" lines; 0 where there is none.
+std::uint64_t field(const std::string& path, const std::string& name);
 bool write_file(const std::string& path, const std::string& text);
 
 }  // namespace holdfast::os

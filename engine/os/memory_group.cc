@@ -10,21 +10,6 @@
 
 namespace holdfast::os {
 
-namespace {
-
-// The value behind `name` in a file of "name value" lines.
-std::uint64_t field(const std::string& path, const std::string& name) {
-  std::ifstream in(path);
-  std::string word;
-  std::uint64_t value = 0;
-  while (in >> word >> value) {
-    if (word == name) return value;
-  }
-  return 0;
-}
-
-}  // namespace
-
 MemoryGroup MemoryGroup::create(const std::string& name, std::uint64_t bytes) {
   MemoryGroup group;
   for (bool v2 : {false, true}) {

@@ -109,6 +109,11 @@ char process_state(pid_t pid) {
   return tail.empty() ? '\0' : tail[0];
 }
 
+bool is_running(pid_t pid) {
+  char state = process_state(pid);
+  return state != 'Z' && state != 'X' && state != '\0';
+}
+
 double start_time(pid_t pid) {
   std::istringstream tail(stat_tail(pid));
   std::string field;
@@ -170,8 +175,7 @@ int kill_descendants(pid_t root, const std::function<bool(pid_t)>& spare) {
       }
     }
     for (pid_t pid : targets) {
-      char state = process_state(pid);
-      if (state == 'Z' || state == 'X' || state == '\0') continue;
+      if (!is_running(pid)) continue;
       found = true;
       if (::kill(pid, SIGKILL) == 0) ++hit;
     }

@@ -17,6 +17,8 @@ std::vector<pid_t> children_of(pid_t pid);
 std::vector<pid_t> descendants_of(pid_t pid);
 /// The state letter of /proc/PID/stat ('R', 'S', 'T', 'Z', ...), or 0 if there is no such process.
 char process_state(pid_t pid);
+/// False for zombies and for processes that are gone.
+bool is_running(pid_t pid);
 /// When the process began, seconds of CLOCK_MONOTONIC, rounded down to /proc's clock ticks; 0 if there is no such process.
 double start_time(pid_t pid);
 /// The command line with blanks between the arguments, at most 300 bytes; the name in brackets for one without.

@@ -12,6 +12,15 @@ namespace {
 bool is_retry(const Earlier& attempt) { return attempt.cause == kRetried; }
 bool was_judged_again(const Earlier& attempt) { return attempt.cause == kJudgedAgain; }
 
+// A good test that is an error of its teardown for what was found when it was over.
+void fail_after(journal::Record& record, wire::Json& detail, const std::string& problem) {
+  record.attempt_verdict = record.verdict;
+  record.verdict = "error";
+  detail["phase"] = "teardown";
+  detail["problem"] = problem;
+  detail["left"] = true;
+}
+
 }  // namespace
 
 bool may_retry(const std::string& verdict, const std::vector<Earlier>& earlier, const Retries& allowed) {
@@ -31,12 +40,9 @@ bool may_blame_resources(const std::vector<std::string>& lost, const std::vector
 void fail_for_leaks(const Evidence& evidence, journal::Record& record, wire::Json& detail) {
   std::vector<std::string> left = left_by(evidence);
   if (left.empty() || !is_good(record.verdict)) return;
-  record.attempt_verdict = record.verdict;
-  record.verdict = "error";
-  detail["phase"] = "teardown";
-  detail["problem"] = left.size() == 1 ? fmt::format("it left this behind: {}", left[0])
-                                       : fmt::format("it left {} things behind: {}", left.size(), fmt::join(left, "; "));
-  detail["left"] = true;
+  fail_after(record, detail,
+             left.size() == 1 ? fmt::format("it left this behind: {}", left[0])
+                              : fmt::format("it left {} things behind: {}", left.size(), fmt::join(left, "; ")));
 }
 
 int errors_in(const Findings& findings) {
@@ -63,11 +69,7 @@ void add_findings(const std::string& tool, const Findings& findings, bool strict
   detail["findings"]["errors"] = errors;
   notes.push_back("findings");
   if (!strict || !is_good(record.verdict)) return;
-  record.attempt_verdict = record.verdict;
-  record.verdict = "error";
-  detail["phase"] = "teardown";
-  detail["problem"] = fmt::format("{} has found {} error(s)", tool, errors);
-  detail["left"] = true;
+  fail_after(record, detail, fmt::format("{} has found {} error(s)", tool, errors));
 }
 
 void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, journal::Record& record, wire::Json& reports,

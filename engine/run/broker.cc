@@ -340,9 +340,8 @@ void Broker::on_torn_down(int resource, const Attempt& attempt) {
               {"tests", entry.uses},
               {"setup", entry.setup},
               {"teardown", seconds}});
-  for (const Survivor& survivor : attempt.evidence.survivors) {
-    host_.note(fmt::format("resource {}: its teardown left process {} behind; it was killed: {}", entry.id, survivor.pid,
-                           survivor.command));
+  for (const std::string& text : left_by(attempt.evidence)) {
+    host_.note(fmt::format("resource {}: its teardown left behind: {}", entry.id, text));
   }
   if (!has_failed && !is_good(judge(attempt.evidence))) host_.on_failed(entry.id, "teardown", attempt);
   retire(entry);

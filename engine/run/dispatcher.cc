@@ -10,6 +10,7 @@
 #include "base/version.h"
 #include "inventory/cpus.h"
 #include "os/procfs.h"
+#include "wire/fields.h"
 
 extern char** environ;
 
@@ -53,11 +54,6 @@ std::vector<std::string> own_environment(const wire::Json& added) {
   for (char** entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
   for (const auto& [name, value] : added.items()) result.push_back(name + "=" + value.get<std::string>());
   return result;
-}
-
-double number(const wire::Json& object, const char* key, double fallback) {
-  auto it = object.find(key);
-  return it != object.end() && it->is_number() ? it->get<double>() : fallback;
 }
 
 // The words of a report whose test has been told of already.
@@ -105,7 +101,7 @@ void Dispatcher::on_control_frame(const wire::Json& frame) {
   } else if (type == "run") {
     run_tests();
   } else if (type == "stop") {
-    stop(number(frame, "grace", limits_.grace));
+    stop(wire::number(frame, "grace", limits_.grace));
   } else if (type == "seen") {
     unseen_ = std::max(0, unseen_ - 1);
     if (unseen_ == 0 && running_) {
@@ -121,13 +117,13 @@ void Dispatcher::on_control_frame(const wire::Json& frame) {
 
 void Dispatcher::configure(const wire::Json& frame) {
   const wire::Json limits = frame.value("limits", wire::Json::object());
-  limits_.test = number(limits, "test", limits_.test);
-  limits_.setup = number(limits, "setup", limits_.setup);
-  limits_.call = number(limits, "call", limits_.call);
-  limits_.teardown = number(limits, "teardown", limits_.teardown);
-  limits_.exit = number(limits, "exit", limits_.exit);
-  limits_.collect = number(limits, "collect", limits_.collect);
-  limits_.grace = number(limits, "grace", limits_.grace);
+  limits_.test = wire::number(limits, "test", limits_.test);
+  limits_.setup = wire::number(limits, "setup", limits_.setup);
+  limits_.call = wire::number(limits, "call", limits_.call);
+  limits_.teardown = wire::number(limits, "teardown", limits_.teardown);
+  limits_.exit = wire::number(limits, "exit", limits_.exit);
+  limits_.collect = wire::number(limits, "collect", limits_.collect);
+  limits_.grace = wire::number(limits, "grace", limits_.grace);
   tell_starts_ = frame.value("tell_starts", false);
   sternness_.strict = frame.value("strict", false);
   pause_on_failure_ = frame.value("pause_on_failure", false);
@@ -233,7 +229,7 @@ void Dispatcher::relay(const wire::Json& frame) {
     for (const wire::Json& item : frame.value("items", wire::Json::array())) {
       ids_.push_back(item.value("id", ""));
       Test test;
-      test.limit = number(item, "timeout", 0);
+      test.limit = wire::number(item, "timeout", 0);
       test.memory = item.value("demand", wire::Json::object()).value("memory", std::uint64_t{0});
       test.own = item.value("own", false);
       test.leaks = item.value("leaks", "");
@@ -928,8 +924,9 @@ void Dispatcher::end() {
 
 void Dispatcher::kill_strays() {
   for (pid_t child : os::children_of(::getpid())) {
-    bool ours = root_->owns(child) || broker_.owns(child) ||
-                std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) { return s->zygote_pid() == child; });
+    bool ours = root_->owns(child) || broker_.owns(child) || std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) {
+                  return s->zygote_pid() == child || s->looks_with(child);
+                });
     if (ours) continue;
     for (pid_t below : os::descendants_of(child)) ::kill(below, SIGKILL);
     ::kill(child, SIGKILL);

@@ -11,6 +11,9 @@
 #include <map>
 #include <sstream>
 
+#include "os/procfs.h"
+#include "os/sockets.h"
+
 namespace holdfast::run {
 
 namespace {
@@ -86,6 +89,8 @@ void clear_segments(pid_t pid, std::vector<Leak>& found) {
 }
 
 }  // namespace
+
+Survivor describe_survivor(pid_t pid) { return Survivor{pid, os::command_line(pid), 0, os::listening_on(pid)}; }
 
 std::vector<Leak> clear_leavings(const std::string& trail, pid_t pid, double began) {
   std::vector<Leak> found;

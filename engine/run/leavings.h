@@ -12,6 +12,9 @@
 
 namespace holdfast::run {
 
+/// A process that is still there, as it is before it is killed.
+Survivor describe_survivor(pid_t pid);
+
 /// `trail`: a copy of what stands behind the slate, written by a test and so believed only where the file system agrees:
 /// `began` (seconds since 1970) is when the test did, and what is older is not its own. Removes at most 1,000 files.
 std::vector<Leak> clear_leavings(const std::string& trail, pid_t pid, double began);

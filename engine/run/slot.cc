@@ -15,10 +15,6 @@ namespace holdfast::run {
 
 namespace {
 
-constexpr std::size_t kStacksTail = std::size_t{256} << 10U;
-constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
-// How long processes that are just about to end (helpers that see their pipe close) get before they count as left behind.
-constexpr double kSurvivorGrace = 0.1;
 constexpr int kMaxFailedStarts = 3;
 constexpr std::size_t kMaxFindings = std::size_t{64} << 20U;
 // Of what a test's process says that it has left.
@@ -39,13 +35,6 @@ std::vector<Leak> read_leaks(const wire::Json& frame) {
   }
   return found;
 }
-
-double number_in(const wire::Json& object, const char* key) {
-  auto found = object.find(key);
-  return found != object.end() && found->is_number() ? found->get<double>() : 0;
-}
-
-Survivor describe_survivor(pid_t pid) { return Survivor{pid, os::command_line(pid), 0, os::listening_on(pid)}; }
 
 }  // namespace
 
@@ -404,8 +393,8 @@ void Slot::on_test_frame(wire::Json frame) {
     }
     attempt_.evidence.leaks = read_leaks(frame);
     if (auto used = frame.find("usage"); attempt_.reused && used != frame.end() && used->is_object()) {
-      attempt_.usage.user = number_in(*used, "user");
-      attempt_.usage.system = number_in(*used, "system");
+      attempt_.usage.user = wire::number(*used, "user", 0);
+      attempt_.usage.system = wire::number(*used, "system", 0);
     }
     attempt_.done = std::move(frame);
     if (attempt_.reused) on_done_in_worker();
@@ -445,156 +434,6 @@ void Slot::on_test_hung_up(const std::string& problem) {
   if (!exited_) climb(Ladder::Killed);
 }
 
-// ---- a worker --------------------------------------------------------------------------------------------------------------
-
-void Slot::answer(const std::vector<Order>& next, bool go) {
-  if (current_ == nullptr) return;
-  auto named = [](const Order& order) {
-    wire::Json frame = {{"test", order.test}, {"id", order.id}};
-    if (!order.look) frame["look"] = false;
-    return frame;
-  };
-  wire::Json frame = {{"t", "next"}};
-  if (!next.empty()) {
-    frame.update(named(next.front()));
-    frame["go"] = go;
-  }
-  for (std::size_t i = 1; i < next.size(); ++i) frame["then"].push_back(named(next[i]));
-  if (go) announced_.assign(next.begin(), next.end());
-  current_->channel->send(frame);
-}
-
-// The test has ended and its process lives on. One that had to be interrupted is not trusted with another test.
-void Slot::on_done_in_worker() {
-  if (ladder_ != Ladder::None) {
-    climb(Ladder::Killed);
-    return;
-  }
-  loop_.cancel(timer_);
-  attempt_.evidence.lives_on = true;
-  if (!is_good(attempt_.evidence.pytest_verdict)) attempt_.before = current_->ran;
-  current_->ran.push_back(attempt_.test);
-  current_->began.push_back(begun_);
-  // A daemon that it has started is the zygote's child now. One that belongs to a shared fixture stays.
-  std::vector<pid_t> orphans = new_orphans();
-  if (attempt_.done.value("shared", false)) orphans.clear();
-  Attempt ended = take_attempt();
-  if (orphans.empty()) {
-    go_on_in_worker(std::move(ended));
-    return;
-  }
-  // They may be just about to end: its verdict waits for that, the worker does not.
-  held_.push_back({std::move(ended), std::move(orphans)});
-  held_timers_.push_back(loop_.call_after(os::seconds(kSurvivorGrace), [this] {
-    held_timers_.pop_front();
-    release();
-  }));
-  go_on_in_worker(std::nullopt);
-}
-
-void Slot::go_on_in_worker(std::optional<Attempt> ended) {
-  if (!announced_.empty()) {
-    Order next = std::move(announced_.front());
-    announced_.pop_front();
-    start_attempt(next);
-    check_deadline();
-    host_.on_went_on(next.test, id_);
-    if (ended) host_.on_finished(std::move(*ended));
-    return;
-  }
-  worker_ = std::move(current_);
-  if (ended) host_.on_finished(std::move(*ended));
-  if (!shut_ && current_ == nullptr && zygote_pid() > 0) host_.on_idle(id_);
-}
-
-/// Orphans that the test of the worker which has just ended has started. A process's age is known in hundredths of a second
-/// only, so one that was there at the end of an earlier test is that one's.
-std::vector<pid_t> Slot::new_orphans() {
-  std::vector<pid_t> now = survivors();
-  std::vector<pid_t> before = std::exchange(orphans_, now);
-  auto is_old = [&](pid_t pid) {
-    return std::find(before.begin(), before.end(), pid) != before.end() || !began_with_test(pid);
-  };
-  now.erase(std::remove_if(now.begin(), now.end(), is_old), now.end());
-  return now;
-}
-
-void Slot::release() {
-  auto [attempt, orphans] = std::move(held_.front());
-  held_.pop_front();
-  for (pid_t pid : orphans) {
-    char state = os::process_state(pid);
-    if (state == 'Z' || state == 'X' || state == '\0') continue;
-    attempt.evidence.survivors.push_back(describe_survivor(pid));
-    os::kill_descendants(pid, [](pid_t) { return false; });
-    ::kill(pid, SIGKILL);
-  }
-  host_.on_finished(std::move(attempt));
-}
-
-void Slot::release_all() {
-  for (os::TimerId timer : std::exchange(held_timers_, {})) loop_.cancel(timer);
-  while (!held_.empty()) release();
-}
-
-void Slot::retire_worker() {
-  retiring_ = true;
-  worker_expired_ = 0;
-  release_all();
-  from_ = worker_->from;
-  files_.clear();
-  worker_->channel->send({{"t", "end"}});
-  double limit = limits_.exit > 0 ? limits_.exit : 3600;
-  after(limit, [this, limit] {
-    if (worker_ == nullptr) return;
-    worker_expired_ = limit;
-    os::send_signal(worker_->pidfd, kStackSignal);
-    after(0.5, [this] {
-      if (worker_ != nullptr) os::send_signal(worker_->pidfd, SIGKILL);
-    });
-  });
-}
-
-// Between two tests, or when it was told to end.
-void Slot::on_worker_gone(int status) {
-  WorkerEnd end;
-  end.slot = id_;
-  end.ran = std::move(worker_->ran);
-  end.began = std::move(worker_->began);
-  end.evidence.exit = exit_of_wait_status(status);
-  end.evidence.slate = files_.slate();
-  if (retiring_ && worker_expired_ > 0) {
-    end.evidence.timed_out = Phase::Exit;
-    end.evidence.limit = worker_expired_;
-  }
-  end.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
-  end.out = os::read_tail(files_.out.get(), kOutputTail);
-  end.err = os::read_tail(files_.err.get(), kOutputTail);
-  worker_.reset();
-  ended_worker_ = std::move(end);
-  if (retiring_) {
-    settle_worker(loop_.clock().now() + os::seconds(kSurvivorGrace));
-  } else {
-    // By itself, between two tests: what it had started goes with it, unless a test runs whose processes those may be.
-    if (current_ == nullptr) kill_below();
-    host_.on_worker_ended(*std::exchange(ended_worker_, std::nullopt));
-  }
-}
-
-void Slot::settle_worker(os::Time give_up) {
-  std::vector<pid_t> left = survivors();
-  if (!left.empty() && loop_.clock().now() < give_up) {
-    after(0.01, [this, give_up] { settle_worker(give_up); });
-    return;
-  }
-  for (pid_t pid : left) ended_worker_->evidence.survivors.push_back({pid, os::command_line(pid), os::start_time(pid)});
-  if (!left.empty()) kill_below();
-  loop_.cancel(timer_);
-  retiring_ = false;
-  host_.on_worker_ended(*std::exchange(ended_worker_, std::nullopt));
-  if (!shut_ && zygote_pid() > 0) host_.on_idle(id_);
-}
-
 void Slot::on_exited(const wire::Json& frame) {
   pid_t pid = frame.value("pid", 0);
   int status = frame.value("status", 0);
@@ -628,204 +467,6 @@ void Slot::on_exited(const wire::Json& frame) {
   // Every exit closes the socket a moment before its status is known; only one that was closed long before says something.
   attempt_.evidence.hung_up = hung_up_at_ > 0 && monotonic() - hung_up_at_ > 0.05;
   look_for_survivors(loop_.clock().now() + os::seconds(kSurvivorGrace));
-}
-
-// ---- deadlines and the ladder
-// ------------------------------------------------------------------------------------------------
-
-void Slot::after(double delay_seconds, os::Loop::Callback callback) {
-  loop_.cancel(timer_);
-  timer_ = loop_.call_after(os::seconds(delay_seconds), std::move(callback));
-}
-
-Slate Slot::slate() const {
-  Slate copy = files_.slate();
-  // The page is the test's to write: a time from the future would put a deadline off for ever.
-  double now = monotonic();
-  if (!(copy.phase_start >= begun_ && copy.phase_start <= now)) copy.phase_start = begun_;
-  return copy;
-}
-
-void Slot::check_deadline() {
-  if (kept_) return;
-  Slate page = slate();
-  double limit = test_limit_ > 0 ? test_limit_ : limits_.test;
-  Due due = due_of(limits_, limit, phase_of(page), begun_, page.phase_start);
-  double now = monotonic();
-  if (due.at > 0 && now >= due.at) {
-    expire(phase_of(page), due.limit);
-    return;
-  }
-  double wait = due.at > 0 ? due.at - now : 0;
-  double shortest = shortest_phase(limits_);
-  if (shortest > 0 && (wait == 0 || shortest < wait)) wait = shortest;
-  if (wait > 0) after(wait, [this] { check_deadline(); });
-}
-
-void Slot::expire(Phase phase, double limit) {
-  attempt_.evidence.timed_out = phase;
-  attempt_.evidence.limit = limit;
-  attempt_.evidence.was_stopped = os::process_state(current_->pid) == 'T';
-  climb(Ladder::Stacks);
-}
-
-void Slot::climb(Ladder step) {
-  ladder_ = step;
-  switch (step) {
-    case Ladder::None:
-      break;
-    case Ladder::Stacks:
-      signal_test(kStackSignal);
-      // A stopped process writes its stacks only when it goes on.
-      if (attempt_.evidence.was_stopped) signal_test(SIGCONT);
-      poll_stacks(0, loop_.clock().now() + os::seconds(0.5));
-      break;
-    case Ladder::Examined:
-      // Not while the run ends: nobody waits for an explanation any more.
-      stopping_ ? climb(Ladder::Interrupted) : examine();
-      break;
-    case Ladder::Kept:
-      stop_tree(SIGSTOP);
-      keep(fmt::format("hangs in {}", name_of(attempt_.evidence.timed_out.value_or(Phase::Idle))));
-      break;
-    case Ladder::Interrupted:
-      signal_test(SIGINT);
-      after(limits_.grace, [this] { climb(Ladder::Terminated); });
-      break;
-    case Ladder::Terminated:
-      signal_test(SIGTERM);
-      after(std::min(1.0, limits_.grace), [this] { climb(Ladder::Killed); });
-      break;
-    case Ladder::Killed:
-      kill_tree();
-      break;
-  }
-}
-
-void Slot::poll_stacks(std::size_t last_size, os::Time give_up) {
-  std::size_t size = os::file_size(files_.stacks.get());
-  // Nothing says that faulthandler has finished, except that the file no longer grows.
-  if ((size > 0 && size == last_size) || loop_.clock().now() >= give_up) {
-    climb(Ladder::Examined);
-    return;
-  }
-  after(0.01, [this, size, give_up] { poll_stacks(size, give_up); });
-}
-
-void Slot::examine() {
-  loop_.cancel(timer_);
-  // From here on other processes write theirs, when they are asked.
-  own_stacks_ = os::file_size(files_.stacks.get());
-  const Examiner nobody;
-  const Examiner& examiner = host_.examiner ? host_.examiner() : nobody;
-  postmortem_.start(examiner, processes(), files_.stacks.get(), [this](wire::Json found) {
-    attempt_.processes = std::move(found);
-    if (ladder_ == Ladder::Examined) climb(host_.on_kept && !stopping_ ? Ladder::Kept : Ladder::Interrupted);
-  });
-}
-
-/// Of the test, its children and daemons.
-void Slot::stop_tree(int signal) {
-  for (pid_t pid : processes()) {
-    if (pid > 1) ::kill(pid, signal);  // 0 would be our own group.
-  }
-}
-
-void Slot::keep(const std::string& what) {
-  kept_ = true;
-  loop_.cancel(timer_);
-  host_.on_kept(id_, attempt_.test, current_->inner_pid != 0 ? current_->inner_pid : current_->pid, what);
-}
-
-void Slot::go_on() {
-  if (!kept_ || current_ == nullptr) return;
-  kept_ = false;
-  stop_tree(SIGCONT);
-  if (ladder_ == Ladder::Kept) {
-    climb(Ladder::Interrupted);
-  } else {
-    // A crash goes its way. Its deadline has passed, perhaps, but that is not what it has died of.
-    after(10, [this] { climb(Ladder::Killed); });
-  }
-}
-
-// The process has stopped itself in its signal handler (shim/crashnote.c), which its parent does not tell.
-void Slot::look_for_crash() {
-  loop_.cancel(crash_timer_);
-  if (!host_.on_kept) return;
-  crash_timer_ = loop_.call_after(os::seconds(0.1), [this] {
-    if (current_ == nullptr || current_->pid == 0 || exited_ || kept_ || ladder_ != Ladder::None) return;
-    pid_t pid = current_->inner_pid != 0 ? current_->inner_pid : current_->pid;
-    Slate page = slate();
-    if (page.crash_set == 1 && os::process_state(pid) == 'T') {
-      keep("has crashed: " + signal_name(page.signal));
-    } else {
-      look_for_crash();
-    }
-  });
-}
-
-/// Of the test: its own first, then all below it, and daemons that it has started.
-std::vector<pid_t> Slot::processes() const {
-  pid_t own = current_->inner_pid != 0 ? current_->inner_pid : current_->pid;
-  std::vector<pid_t> found{own};
-  for (pid_t pid : os::descendants_of(own)) found.push_back(pid);
-  for (pid_t orphan : survivors()) {
-    if (!began_with_test(orphan)) continue;
-    found.push_back(orphan);
-    for (pid_t pid : os::descendants_of(orphan)) found.push_back(pid);
-  }
-  return found;
-}
-
-void Slot::kill_tree() {
-  // With a group the zygote goes too, and comes back in milliseconds; without, everything below it but the next test. What was
-  // set up in a scope would not come back.
-  group_killed_ = scopes_.empty() && cgroup_.kill_all();
-  if (!group_killed_) {
-    // What it has started first: once it is dead they are orphans, and look like something that it left behind.
-    if (current_->pid > 0) os::kill_descendants(current_->pid, [](pid_t) { return false; });
-    os::send_signal(current_->pidfd, SIGKILL);
-    kill_below();
-  }
-  // If even that is not followed by an exit (a process in uninterruptible sleep), the slot goes on without it.
-  after(10, [this] {
-    if (from_ != nullptr) on_gone(*from_);
-  });
-}
-
-void Slot::stop(double grace) {
-  if (current_ == nullptr || exited_) return;
-  stopping_ = true;
-  if (ladder_ == Ladder::Examined) {
-    postmortem_.cancel();
-    climb(Ladder::Interrupted);
-  }
-  if (kept_) {
-    if (host_.on_released) host_.on_released(id_);
-    go_on();
-  }
-  if (ladder_ != Ladder::None) return;  // At a deadline already: that ends sooner.
-  ladder_ = Ladder::Interrupted;
-  // A scope's teardown is what the grace is for.
-  if (!attempt_.tearing_down) signal_test(SIGINT);
-  after(grace, [this] { climb(Ladder::Killed); });
-}
-
-void Slot::shut_down() {
-  shut_ = true;
-  loop_.cancel(timer_);
-  release_all();
-  if (zygote_pid() > 0 && !cgroup_.kill_all()) {
-    os::kill_descendants(zygote_pid(), [](pid_t) { return false; });
-  }
-  if (own_ != nullptr) os::send_signal(own_->pidfd, SIGKILL);
-  if (current_ != nullptr) {
-    os::send_signal(current_->pidfd, SIGKILL);
-    stopping_ = true;
-    finish();
-  }
-  drop_everything();
 }
 
 // ---- after the test --------------------------------------------------------------------------------------------------------
@@ -881,8 +522,7 @@ std::vector<pid_t> Slot::survivors() const {
     if (!from_->asked.empty()) continue;
     // Beside a kept worker, what was there before this test is the worker's.
     if (current_ != nullptr && worker_ != nullptr && !began_with_test(pid)) continue;
-    char state = os::process_state(pid);
-    if (state != 'Z' && state != 'X' && state != '\0') found.push_back(pid);
+    if (os::is_running(pid)) found.push_back(pid);
   }
   return found;
 }

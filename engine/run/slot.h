@@ -159,6 +159,8 @@ class Slot {
   [[nodiscard]] std::vector<int> replicas() const;
   /// Whether it is one of this slot's zygotes.
   [[nodiscard]] bool owns(pid_t pid) const;
+  /// Whether it is the program that looks at what hangs here.
+  [[nodiscard]] bool looks_with(pid_t pid) const { return postmortem_.owns(pid); }
   /// The answer to on_ask: the tests that the worker runs next, so that it keeps the fixtures which they share. `go`: it begins
   /// with each as soon as the one before has ended; otherwise with the first, and only, by begin(). None: the worker tears down
   /// everything.
@@ -181,6 +183,13 @@ class Slot {
   [[nodiscard]] int id() const { return id_; }
 
  private:
+  /// Bytes that are kept of a file of stacks, and of output.
+  static constexpr std::size_t kStacksTail = std::size_t{256} << 10U;
+  static constexpr std::size_t kOutputTail = std::size_t{64} << 10U;
+  /// Seconds that processes which are just about to end (helpers that see their pipe close) get before they count as left
+  /// behind.
+  static constexpr double kSurvivorGrace = 0.1;
+
   struct Process {
     int number = 0;          ///< Names it in callbacks that may come after its end.
     Zygote* from = nullptr;  ///< Its parent.
@@ -242,6 +251,8 @@ class Slot {
   void kill_tree();
   void note_inner(pid_t pid);
   void signal_test(int signal);
+  /// The test's own process, which a tool may have started as its child; 0 until it is known.
+  [[nodiscard]] pid_t test_pid() const { return current_->inner_pid != 0 ? current_->inner_pid : current_->pid; }
   [[nodiscard]] Findings findings_of(const wire::Json& done) const;
   void look_for_survivors(os::Time give_up);
   void wait_for_kill(int tries);

@@ -41,4 +41,9 @@ void drop_wrong_fields(Json& frame) {
   }
 }
 
+double number(const Json& object, const char* key, double fallback) {
+  auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : fallback;
+}
+
 }  // namespace holdfast::wire

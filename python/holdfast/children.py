@@ -31,7 +31,7 @@ from collections.abc import Collection, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Callable, NamedTuple, Optional
 
-from holdfast.procs import children_of, descendants_of, is_running
+from holdfast.procs import children_of, command_of, descendants_of, is_running
 
 # Seconds that a child may take, and under a tool that makes everything slow.
 TIMEOUT = 30
@@ -164,8 +164,7 @@ def _signal(pid: int, number: int) -> None:
 
 
 def _describe(pid: int) -> Survivor:
-    command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip() or f"[{_read(f'/proc/{pid}/comm').strip()}]"
-    return Survivor(pid, command[:300], _stat(pid)[0], _read(f"/proc/{pid}/wchan"))
+    return Survivor(pid, command_of(pid)[:300], _stat(pid)[0], _read(f"/proc/{pid}/wchan"))
 
 
 def _read(path: str) -> str:

@@ -22,11 +22,11 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Optional
 
+from holdfast.crash import STACK_SIGNAL
 from holdfast.waits import Look, call_of, told
 
 # Seconds; what is not known by then stays unknown.
 LIMIT = 1.8
-_STACK_SIGNAL = 52
 _MAX_PROCESSES = 32
 _MAX_THREADS = 16
 _MAX_TEXT = 20_000
@@ -91,14 +91,14 @@ def _first_line(path: str) -> str:
 def has_our_handler(pid: int) -> bool:
     """A fork of a test: it writes its Python stacks when it is asked to (crash.py). The signal would end any other process."""
     caught = _status(pid).get("SigCgt", "0")
-    return bool(int(caught, 16) >> (_STACK_SIGNAL - 1) & 1)
+    return bool(int(caught, 16) >> (STACK_SIGNAL - 1) & 1)
 
 
 def ask_for_stacks(pid: int, stacks_fd: int) -> str:
     """Its Python stacks, which it writes to the file that the engine has given to us."""
     before = os.fstat(stacks_fd).st_size
     with contextlib.suppress(OSError):
-        os.kill(pid, _STACK_SIGNAL)
+        os.kill(pid, STACK_SIGNAL)
     deadline = time.monotonic() + _PATIENCE
     size = before
     while time.monotonic() < deadline:

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Optional
 import pytest
 
 from holdfast import trail
-from holdfast.procs import children_of, descendants_of, is_running
+from holdfast.procs import children_of, command_of, descendants_of, is_running
 from holdfast.slate import Slate
 from holdfast.wire import Frame
 
@@ -86,12 +86,13 @@ class Leaks:
     def learn(self) -> None:
         """What is there now is not the next test's doing."""
         if trail.position(self.slate):
-            trail.reset(self.slate)
+            trail.forget(self.slate, 0)
         self._descriptors = _descriptors()
         self._threads = frozenset(sys._current_frames())
         trail.learn()
         if self.goes_on:
             self._children = frozenset(children_of(os.getpid()))
+            self._segments = frozenset(_segments())
             self._state = State.now()
 
     def begin(self) -> None:
@@ -100,8 +101,6 @@ class Leaks:
             self._stale = False
             self.learn()
         self._shm = frozenset()
-        if self.goes_on:
-            self._segments = frozenset(_segments())
         trail.begin()
 
     def keep(self) -> None:
@@ -192,7 +191,8 @@ class Leaks:
             _sleep(_BETWEEN)
             new = self._running_children()
         for pid in [pid for child in new for pid in (child, *descendants_of(child))]:
-            yield {"kind": "process", "pid": pid, "command": _command(pid), "text": f"process {pid}: {_command(pid)}"}
+            command = command_of(pid)[:300]
+            yield {"kind": "process", "pid": pid, "command": command, "text": f"process {pid}: {command}"}
             with contextlib.suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -405,14 +405,6 @@ def _named(handler: Any) -> str:
 def _shown(value: Optional[bytes]) -> str:
     text = "nothing" if value is None else repr(os.fsdecode(value))
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _command(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read(300).replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def _helpers() -> set[int]:

@@ -19,6 +19,19 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def command_of(pid: int) -> str:
+    """The command line, at most 500 bytes, or the name in brackets of a process that has none; empty for one that is gone."""
+    for name, shape in (("cmdline", "{}"), ("comm", "[{}]")):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                text = file.read(500).replace(b"\0", b" ").decode(errors="replace").strip()
+        except OSError:
+            return ""
+        if text:
+            return shape.format(text)
+    return ""
+
+
 def resident_bytes() -> int:
     """Of this process; 0 where /proc does not tell."""
     try:

@@ -122,7 +122,3 @@ def entries(slate: Slate, start: int = 0, end: int = -1) -> list[Entry]:
 def forget(slate: Slate, start: int) -> None:
     """What was noted from that position on."""
     slate.write(TRAIL, _USED.pack(start))
-
-
-def reset(slate: Slate) -> None:
-    slate.write(TRAIL, _USED.pack(0))

@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
+from holdfast.procs import command_of
+
 # Numbers of system calls (asm/unistd_64.h, asm-generic/unistd.h).
 _X86 = {
     0: "read", 1: "write", 7: "poll", 19: "readv", 20: "writev", 23: "select", 34: "pause", 35: "nanosleep", 42: "connect",
@@ -67,15 +69,9 @@ def call_of(pid: int, tid: int) -> Optional[Call]:
     return None
 
 
-def command_of(pid: int) -> str:
-    """The command line, or the name in brackets, at most 120 characters."""
-    for name, shape in (("cmdline", "{}"), ("comm", "[{}]")):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/{name}", "rb") as file:
-            text = file.read(500).replace(b"\0", b" ").decode(errors="replace").strip()
-            if text:
-                text = shape.format(text)
-                return text if len(text) <= 120 else text[:117] + "..."
-    return "it has ended"
+def shortened(command: str) -> str:
+    """A command line, at most 120 characters."""
+    return command if len(command) <= 120 else command[:117] + "..."
 
 
 def told(pid: int) -> str:
@@ -85,7 +81,7 @@ def told(pid: int) -> str:
         parent = int(file.read().rpartition(")")[2].split()[1])
         if parent > 1 and len(command) > 40 and command_of(parent) == command:
             return f"a fork of process {parent}"
-    return command
+    return shortened(command) or "it has ended"
 
 
 def named(pid: int) -> str:
