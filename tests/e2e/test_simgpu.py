@@ -1,0 +1,421 @@
+"""simgpu: real clients (cuda-bindings, cuda-core, nvidia-ml-py) on simulated GPUs, and faults on command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from holdfast import simgpu
+
+HERE = Path(__file__).parent
+GIB = 1 << 30
+
+
+def run_on(sim: simgpu.Simgpu, code: str, **environment: str) -> str:
+    """What a Python program prints on simulated GPUs; it must end well."""
+    env = {**sim.environment(), "PYTHONPATH": f"{HERE / 'gpu'}:{os.environ.get('PYTHONPATH', '')}", **environment}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def holdfast(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "holdfast", "simgpu", *args],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture
+def two():
+    with simgpu.running(simgpu.parse("2x80GiB")) as sim:
+        yield sim
+
+
+BASICS = "from cuda_basics import *\n"
+
+
+def test_kernels_memory_streams_and_events_of_cuda_bindings(two):
+    out = run_on(
+        two,
+        BASICS
+        + """
+context()
+x, y = ok(driver.cuMemAlloc(4000)), ok(driver.cuMemAlloc(4000))
+fill = lambda to, value: launch(b"fill", (to, None), (value, ctypes.c_float), (1000, ctypes.c_uint64))
+fill(x, 2.0), fill(y, 1.0)
+launch(b"saxpy", (3.0, ctypes.c_float), (x, None), (y, None), (1000, ctypes.c_uint64))
+assert floats(y, 1000) == [7.0] * 1000
+stream = ok(driver.cuStreamCreate(0))
+first, last = ok(driver.cuEventCreate(0)), ok(driver.cuEventCreate(0))
+ok(driver.cuEventRecord(first, stream))
+launch(b"spin", (50_000_000, ctypes.c_uint64), stream=stream)
+ok(driver.cuEventRecord(last, stream))
+assert driver.cuStreamQuery(stream)[0] == driver.CUresult.CUDA_ERROR_NOT_READY
+ok(driver.cuEventSynchronize(last))
+assert ok(driver.cuEventElapsedTime(first, last)) >= 50
+ok(driver.cuMemFree(x))
+assert driver.cuMemFree(x)[0] == driver.CUresult.CUDA_ERROR_INVALID_VALUE
+assert driver.cuModuleGetFunction(ok(driver.cuModuleLoadData(PTX)), b"absent")[0] == driver.CUresult.CUDA_ERROR_NOT_FOUND
+try:
+    launch(b"mine")
+except CudaError as error:
+    print(error.code)
+""",
+    )
+    assert out == "801\n"  # There is no compiler: a kernel of one's own is not supported.
+
+
+def test_virtual_memory_and_pools(two):
+    run_on(
+        two,
+        BASICS
+        + """
+context()
+prop = driver.CUmemAllocationProp()
+prop.type = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+prop.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+prop.location.id = 1
+page = ok(driver.cuMemGetAllocationGranularity(prop, driver.CUmemAllocationGranularity_flags.CU_MEM_ALLOC_GRANULARITY_MINIMUM))
+place = ok(driver.cuMemAddressReserve(2 * page, 0, 0, 0))
+handle = ok(driver.cuMemCreate(page, prop, 0))
+ok(driver.cuMemMap(int(place) + page, page, 0, handle, 0))
+access = driver.CUmemAccessDesc()
+access.location = prop.location
+access.flags = driver.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+ok(driver.cuMemSetAccess(int(place) + page, page, [access], 1))
+ok(driver.cuMemsetD32(int(place) + page, 0x3F800000, 10))
+assert floats(int(place) + page, 10) == [1.0] * 10
+ok(driver.cuMemUnmap(int(place) + page, page)), ok(driver.cuMemRelease(handle)), ok(driver.cuMemAddressFree(place, 2 * page))
+before = ok(driver.cuMemGetInfo())[0]
+held = ok(driver.cuMemAllocAsync(1 << 30, 0))
+assert before - ok(driver.cuMemGetInfo())[0] == 1 << 30
+ok(driver.cuMemFreeAsync(held, 0))
+assert before == ok(driver.cuMemGetInfo())[0]
+""",
+    )
+    assert [device.used for device in two.status()] == [0, 0]
+
+
+def test_cuda_core(two):
+    run_on(
+        two,
+        BASICS
+        + """
+from cuda.core import Device, LaunchConfig, ObjectCode, launch as run
+device = Device(1)
+device.set_current()
+stream = device.create_stream()
+buffer = device.allocate(400, stream=stream)
+kernel = ObjectCode.from_ptx(PTX).get_kernel("fill")
+run(stream, LaunchConfig(grid=1, block=64), kernel, buffer, ctypes.c_float(1.5), ctypes.c_uint64(100))
+stream.sync()
+assert floats(int(buffer.handle), 100) == [1.5] * 100
+""",
+    )
+
+
+def test_memory_is_shared_with_a_process_that_gets_its_handle(two):
+    run_on(
+        two,
+        BASICS
+        + """
+import subprocess, sys
+context()
+memory = ok(driver.cuMemAlloc(400))
+launch(b"fill", (memory, None), (1.0, ctypes.c_float), (100, ctypes.c_uint64))
+handle = ctypes.string_at(ok(driver.cuIpcGetMemHandle(memory)).getPtr(), 64).hex()
+other = '''
+from cuda_basics import *
+import sys
+context()
+handle = driver.CUipcMemHandle()
+ctypes.memmove(handle.getPtr(), bytes.fromhex(sys.argv[1]), 64)
+there = ok(driver.cuIpcOpenMemHandle(handle, 1))
+assert floats(there, 100) == [1.0] * 100
+launch(b"fill", (there, None), (2.0, ctypes.c_float), (100, ctypes.c_uint64))
+ok(driver.cuIpcCloseMemHandle(there))
+'''
+subprocess.run([sys.executable, "-c", other, handle], check=True)
+assert floats(memory, 100) == [2.0] * 100
+""",
+    )
+
+
+def test_nvidia_ml_py(two):
+    out = run_on(
+        two,
+        BASICS
+        + """
+import os, pynvml
+context(1)
+ok(driver.cuMemAlloc(3 << 30))
+pynvml.nvmlInit()
+assert pynvml.nvmlDeviceGetCount() == 2
+device = pynvml.nvmlDeviceGetHandleByIndex(1)
+(process,) = pynvml.nvmlDeviceGetComputeRunningProcesses(device)
+assert process.pid == os.getpid()
+assert process.usedGpuMemory == pynvml.nvmlDeviceGetMemoryInfo(device).used > 3 << 30
+assert pynvml.nvmlDeviceGetIndex(pynvml.nvmlDeviceGetHandleByUUID(pynvml.nvmlDeviceGetUUID(device))) == 1
+print(pynvml.nvmlDeviceGetName(device), pynvml.nvmlDeviceGetPciInfo(device).busId, pynvml.nvmlDeviceGetCudaComputeCapability(device))
+""",
+    )
+    assert out == "Holdfast SimGPU 00000000:02:00.0 (9, 0)\n"
+    assert [device.used for device in two.status()] == [0, 0]  # Its process has ended.
+
+
+def test_a_killed_process_gives_its_memory_back(two):
+    code = BASICS + "import os, signal\ncontext()\nok(driver.cuMemAlloc(70 << 30))\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    env = {**two.environment(), "PYTHONPATH": str(HERE / "gpu")}
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == -9
+    run_on(two, BASICS + "context()\nok(driver.cuMemAlloc(70 << 30))")
+
+
+@pytest.mark.parametrize(
+    ("visible", "count"),
+    [("0", 1), ("1,0", 2), ("", 0), ("-1", 0), ("0,-1,1", 1), ("1,7", 1), ("0,0", 0), ("GPU-2e77", 1), ("GPU-", 0), ("nonsense", 0)],
+)
+def test_the_list_of_visible_devices(two, visible, count):
+    out = run_on(two, BASICS + "print(driver.cuInit(0)[0].value or ok(driver.cuDeviceGetCount()))", CUDA_VISIBLE_DEVICES=visible)
+    assert int(out) == (count or 100)
+
+
+def test_a_fork_of_a_process_with_a_context_cannot_use_it(two):
+    out = run_on(
+        two,
+        BASICS
+        + """
+import os
+context()
+child = os.fork()
+if child == 0:
+    os._exit(int(driver.cuMemAlloc(100)[0]))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""",
+    )
+    assert out == "3\n"
+
+
+def test_mig_instances(tmp_path):
+    (tmp_path / "gpus.toml").write_text(
+        '[[device]]\nmemory = "80GiB"\nmig = ["10GiB", "20GiB"]\n[[device]]\nmemory = "40GiB"\nnuma = 1\narch = "8.6"\n'
+    )
+    with simgpu.running(simgpu.parse(str(tmp_path / "gpus.toml"))) as sim:
+        instance = sim.status()[2]
+        assert (instance.parent, instance.total) == (0, 20 * GIB)
+        out = run_on(
+            sim,
+            BASICS + "context()\nprint(ok(driver.cuDeviceGetCount()), ok(driver.cuDeviceTotalMem(0)))",
+            CUDA_VISIBLE_DEVICES=instance.uuid,
+        )
+        assert out == f"1 {20 * GIB}\n"
+        # A device that is divided is no device for itself.
+        assert (
+            run_on(sim, BASICS + "context()\nprint(ok(driver.cuDeviceGetCount()), ok(driver.cuDeviceComputeCapability(0)))")
+            == "1 (8, 6)\n"
+        )
+        out = run_on(
+            sim,
+            """
+            import pynvml as n
+            n.nvmlInit()
+            device = n.nvmlDeviceGetHandleByIndex(0)
+            print(n.nvmlDeviceGetMigMode(device), n.nvmlDeviceGetUUID(n.nvmlDeviceGetMigDeviceHandleByIndex(device, 1)))
+            """,
+        )
+        assert out == f"[1, 1] {instance.uuid}\n"
+
+
+# ---- faults ------------------------------------------------------------------------------------------------------------------
+
+
+def test_out_of_memory_by_command_and_by_size(two):
+    two.fault(0, "oom", times=1, after=1)
+    out = run_on(
+        two,
+        BASICS
+        + "context()\nfor size in (1, 1, 1, 81 << 30): print(int(driver.cuMemAlloc(size)[0]), end=' ')\ncontext(1)\nok(driver.cuMemAlloc(1))",
+    )
+    assert out == "0 2 0 2 "
+
+
+def test_an_illegal_access_poisons_the_context_until_the_process_ends(two):
+    out = run_on(
+        two,
+        BASICS
+        + """
+context()
+launch(b"wild")
+print(*(int(call[0]) for call in (driver.cuCtxSynchronize(), driver.cuMemAlloc(1), driver.cuDevicePrimaryCtxReset(0), driver.cuMemAlloc(1))))
+context(1)
+ok(driver.cuMemAlloc(1))
+""",
+    )
+    assert out == "700 700 700 700\n"
+    assert two.status()[0].events == ("XID 31",)
+    run_on(two, BASICS + "context()\nok(driver.cuMemAlloc(1))")
+
+
+def test_a_device_that_falls_off_the_bus(two):
+    code = """
+context()
+two.fault(0, "lost")
+assert int(driver.cuMemAlloc(1)[0]) == 999
+import pynvml
+pynvml.nvmlInit()
+try:
+    pynvml.nvmlDeviceGetHandleByIndex(0)
+    raise SystemExit("still there")
+except pynvml.NVMLError_GpuIsLost:
+    pass
+"""
+    run_on(two, BASICS + f"from holdfast import simgpu\ntwo = simgpu.Simgpu({str(two.path)!r})" + code)
+    assert two.status()[0].events == ("XID 79",)
+    assert run_on(two, BASICS + "context()\nprint(ok(driver.cuDeviceGetCount()))") == "1\n"
+    two.heal(0)
+    assert run_on(two, BASICS + "context()\nprint(ok(driver.cuDeviceGetCount()))") == "2\n"
+
+
+def test_ecc_errors_reach_contexts_and_nvml(two):
+    run_on(
+        two,
+        BASICS
+        + f"""
+from holdfast import simgpu
+import pynvml as n
+sim = simgpu.Simgpu({str(two.path)!r})
+n.nvmlInit()
+device = n.nvmlDeviceGetHandleByIndex(0)
+events = n.nvmlEventSetCreate()
+n.nvmlDeviceRegisterEvents(device, n.nvmlEventTypeXidCriticalError | n.nvmlEventTypeDoubleBitEccError, events)
+context()
+sim.fault(0, "ecc", code=2)
+assert int(driver.cuCtxSynchronize()[0]) == 214
+assert n.nvmlDeviceGetTotalEccErrors(device, n.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, n.NVML_VOLATILE_ECC) == 2
+kinds = [(event.eventType, event.eventData) for event in (n.nvmlEventSetWait_v2(events, 1000), n.nvmlEventSetWait_v2(events, 1000))]
+assert kinds == [(n.nvmlEventTypeDoubleBitEccError, 0), (n.nvmlEventTypeXidCriticalError, 48)], kinds
+sim.fault(1, "ecc-corrected")
+context(1)
+ok(driver.cuCtxSynchronize())
+""",
+    )
+
+
+def test_calls_that_hang_until_the_fault_is_taken_away(two):
+    two.fault(0, "hang", function="cuMemAlloc")
+    env = {**two.environment(), "PYTHONPATH": str(HERE / "gpu")}
+    code = BASICS + "context()\nprint('here', flush=True)\nok(driver.cuMemAlloc(1))\nprint('there')"
+    child = subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "here\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(0.3)
+    two.heal()
+    assert child.communicate(timeout=30)[0] == "there\n"
+
+
+def test_memory_that_dead_processes_do_not_give_back(two):
+    two.fault(0, "stuck")
+    run_on(two, BASICS + "context()\nok(driver.cuMemAlloc(30 << 30))")
+    assert two.status()[0].stuck > 30 * GIB
+    assert two.status()[0].used > 30 * GIB
+    two.heal()
+    assert two.status()[0].used == 0
+
+
+def test_the_rocm_twin():
+    with simgpu.running(simgpu.parse("3x64GiB:amd")) as sim:
+        out = run_on(
+            sim,
+            """
+            import ctypes
+            smi = ctypes.CDLL("librocm_smi64.so")
+            count, total = ctypes.c_uint32(), ctypes.c_uint64()
+            assert smi.rsmi_init(0) == 0 and smi.rsmi_num_monitor_devices(ctypes.byref(count)) == 0
+            assert smi.rsmi_dev_memory_total_get(2, 0, ctypes.byref(total)) == 0
+            print(count.value, total.value >> 30)
+            """,
+        )
+    assert out == "3 64\n"
+
+
+# ---- the command -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_runs_anything_and_gives_its_exit_code():
+    command = f"{sys.executable} -m holdfast simgpu"
+    done = holdfast("--gpus", "2x24GiB", "--", "sh", "-c", f"{command} fault 1 xid --code 63 && {command} status; exit 7")
+    assert done.returncode == 7, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line[:5] for line in lines] == ["GPU 0", "GPU 1", "    X"]
+    assert lines[2].strip() == "XID 63"
+    assert holdfast("--", "sh", "-c", "kill -9 $$").returncode == 137
+
+
+def test_nothing_of_it_stays(tmp_path):
+    out = holdfast("--", "sh", "-c", "echo $HOLDFAST_SIMGPU_STATE").stdout.strip()
+    assert out
+    assert not Path(out).exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ((), "nothing to do"),
+        (("--",), "no command"),
+        (("start",), "'start' is not known"),
+        (("--gpus", "lots", "--", "true"), "'lots' is not an amount of memory"),
+        (("--gpus", "99x80GiB", "--", "true"), "1 to 64 can be simulated"),
+        (("--gpus", "absent.toml", "--", "true"), "absent.toml"),
+        (("--", "absent-command"), "absent-command: No such file"),
+        (("status",), "neither --state nor $HOLDFAST_SIMGPU_STATE"),
+        (("status", "--state", "/dev/null"), "not the state of simulated GPUs"),
+    ],
+)
+def test_mistakes(args, words):
+    done = holdfast(*args, HOLDFAST_SIMGPU_STATE="", HOLDFAST_SIMGPU="")
+    assert done.returncode == 4
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("0",), "a GPU and a kind"),
+        (("9", "lost"), "there is no GPU 9"),
+        (("x", "lost"), "'x' is not the number"),
+        (("0", "tired"), "'tired' is not a fault"),
+    ],
+)
+def test_mistakes_with_faults(two, words, said):
+    done = holdfast("fault", *words, HOLDFAST_SIMGPU_STATE=str(two.path))
+    assert done.returncode == 4
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[[device]]\n", "memory is missing"),
+        ('[[device]]\nmemory="1GiB"\ncolour="red"\n', "'colour' is not known"),
+        ('[[device]]\nmemory="1GiB"\nmig=["2GiB"]\n', "more memory than it has"),
+        ('device="1GiB"\n', "list of tables"),
+        ("[[device]\n", "gpus.toml"),
+    ],
+)
+def test_mistakes_in_a_file(tmp_path, text, said):
+    (tmp_path / "gpus.toml").write_text(text)
+    with pytest.raises(simgpu.SimgpuError, match=said.replace("[", r"\[")):
+        simgpu.parse(str(tmp_path / "gpus.toml"))
