@@ -179,6 +179,14 @@ def libraries() -> Path:
     return Path(find_engine()).parent / "simgpu"
 
 
+def _fault_text(line: list[str]) -> str:
+    return f"{_KIND_NAMES[int(line[2])]} {line[3] or 'all calls'} code {line[4]}, {line[6]} times so far"
+
+
+def _event_text(line: list[str]) -> str:
+    return f"XID {line[2]}" if line[2] != "0" else f"ECC {'uncorrected' if line[3] != '0' else 'corrected'}"
+
+
 class Simgpu:
     """A simulated machine: the file that its processes share. Made by create() or running(), or found by its path."""
 
@@ -231,20 +239,14 @@ class Simgpu:
             if line[0] != "device":
                 continue
             index = line[1]
-            numbers = [int(part) for part in line[4:]]
+            total, used, stuck, lost, sticks, corrected, uncorrected, parent, numa, vendor = (int(part) for part in line[4:])
+            processes = tuple((int(other[2]), int(other[3])) for other in lines if other[:2] == ["process", index])
+            faults = tuple(_fault_text(other) for other in lines if other[0] == "fault" and other[1] in (index, "-1"))
+            events = tuple(_event_text(other) for other in lines if other[:2] == ["event", index])
             found.append(
                 Status(
-                    int(index), line[2], line[3], *numbers[:3], bool(numbers[3]), bool(numbers[4]), *numbers[5:9],
-                    "amd" if numbers[9] else "nvidia",
-                    tuple((int(other[2]), int(other[3])) for other in lines if other[:2] == ["process", index]),
-                    tuple(
-                        f"{_KIND_NAMES[int(other[2])]} {other[3] or 'all calls'} code {other[4]}, {other[6]} times so far"
-                        for other in lines if other[0] == "fault" and other[1] in (index, "-1")
-                    ),
-                    tuple(
-                        (f"XID {other[2]}" if other[2] != "0" else f"ECC {'uncorrected' if other[3] != '0' else 'corrected'}")
-                        for other in lines if other[:2] == ["event", index]
-                    ),
+                    int(index), line[2], line[3], total, used, stuck, lost != 0, sticks != 0, corrected, uncorrected, parent, numa,
+                    "amd" if vendor else "nvidia", processes, faults, events,
                 )
             )  # fmt: skip
         return found
