@@ -10,6 +10,7 @@
 
 #include "base/version.h"
 #include "inventory/cpus.h"
+#include "inventory/gpu_helper.h"
 #include "inventory/memory.h"
 #include "run/dispatcher.h"
 
@@ -76,7 +77,18 @@ int main(int argc, char** argv) {
   CLI::App* cpus = app.add_subcommand("cpus", "print how many CPUs this process may use (what --hf-slots=auto takes)");
   CLI::App* memory =
       app.add_subcommand("memory", "print how many bytes tests may use together, and how many are available now");
+  CLI::App* gpus = app.add_subcommand("gpus", "print the GPUs of this machine as JSON (`holdfast devices` prints a table)");
+  CLI::App* helper = app.add_subcommand("gpu-helper", "the process of an engine that talks to the GPUs' drivers")->group("");
+  int helper_fd = -1;
+  helper->add_option("--fd", helper_fd, "socket to the engine")->required();
+  CLI::App* probe = app.add_subcommand("gpu-probe", "use the one GPU that the environment shows, once")->group("");
+  std::string vendor = "nvidia";
+  probe->add_option("--vendor", vendor, "nvidia or amd");
   CLI11_PARSE(app, argc, argv);
+
+  if (gpus->parsed()) return holdfast::inventory::print_gpus();
+  if (helper->parsed()) return holdfast::inventory::serve_gpus(helper_fd);
+  if (probe->parsed()) return holdfast::inventory::probe_gpu(vendor);
 
   if (cpus->parsed()) {
     std::printf("%d\n", holdfast::inventory::usable_cpus());

@@ -64,12 +64,16 @@ std::string stat_tail(pid_t pid) {
   return close == std::string::npos || close + 2 >= text.size() ? "" : text.substr(close + 2);
 }
 
+}  // namespace
+
 pid_t parent_of(pid_t pid) {
   std::string tail = stat_tail(pid);
   if (tail.size() < 3) return 0;
   std::vector<pid_t> fields = numbers(tail.substr(2, 20));
   return fields.empty() ? 0 : fields.front();
 }
+
+namespace {
 
 bool has_children_files() {
   static const bool present = ::access("/proc/thread-self/children", R_OK) == 0;

@@ -15,6 +15,8 @@ namespace holdfast::os {
 std::vector<pid_t> children_of(pid_t pid);
 /// Children, grandchildren and so on, parents first.
 std::vector<pid_t> descendants_of(pid_t pid);
+/// 0 if there is no such process.
+pid_t parent_of(pid_t pid);
 /// The state letter of /proc/PID/stat ('R', 'S', 'T', 'Z', ...), or 0 if there is no such process.
 char process_state(pid_t pid);
 /// False for zombies and for processes that are gone.

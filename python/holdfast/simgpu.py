@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import re
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
@@ -113,10 +115,8 @@ def _checked(devices: list[Device]) -> list[Device]:
 
 
 def _read_toml(path: Path) -> list[Device]:
-    try:
-        import tomllib as toml
-    except ImportError:  # Python before 3.11; pytest depends on it there.
-        import tomli as toml  # type: ignore[no-redef,import-not-found,unused-ignore]
+    # tomli before Python 3.11, where pytest depends on it.
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         data = toml.loads(path.read_text())
     except (OSError, ValueError) as problem:

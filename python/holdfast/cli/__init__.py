@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Callable
 
-from holdfast.cli import check_guards, diagnose, history, merge, pollution, shard, show, simgpu
+from holdfast.cli import check_guards, devices, diagnose, history, merge, pollution, shard, show, simgpu
 from holdfast.cli.files import Mistake
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "shard": (shard.__doc__ or "", shard.arguments, shard.run),
     "merge": (merge.__doc__ or "", merge.arguments, merge.run),
     "check-guards": (check_guards.__doc__ or "", check_guards.arguments, check_guards.run),
+    "devices": (devices.__doc__ or "", devices.arguments, devices.run),
     "diagnose": (diagnose.__doc__ or "", diagnose.arguments, diagnose.run),
     "simgpu": (simgpu.__doc__ or "", simgpu.arguments, simgpu.run),
     "pollution": (pollution.__doc__ or "", pollution.arguments, pollution.run),
