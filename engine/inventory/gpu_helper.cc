@@ -24,6 +24,8 @@ constexpr double kFirstLook = 15;
 constexpr double kLook = 5;
 constexpr double kProbe = 15;
 constexpr double kSample = 0.05;
+// Between two looks.
+constexpr std::size_t kMostSamples = 4000;
 constexpr int kMostStarts = 3;
 // Where the helper finds its socket.
 constexpr int kSocket = 3;
@@ -115,6 +117,9 @@ void HelperProbe::on_frame(const wire::Json& frame) {
   GpuLook look;
   look.answered = true;
   for (const wire::Json& gpu : frame.value("gpus", wire::Json::array())) look.gpus.push_back(gpu_of_json(gpu));
+  for (const wire::Json& sample : frame.value("samples", wire::Json::array())) {
+    look.samples.push_back({sample.at(0).get<std::string>(), sample.at(1).get<double>(), sample.at(2).get<std::uint64_t>()});
+  }
   look.problems = frame.value("problems", std::vector<std::string>{});
   for (const wire::Json& peak : frame.value("peaks", wire::Json::array())) {
     look.peaks.push_back({peak.value("uuid", ""), peak.value("pids", std::vector<int>{}), peak.value("bytes", std::uint64_t{0})});
@@ -133,7 +138,7 @@ void HelperProbe::lost(const std::string& why) {
   for (auto& [number, pending] : waiting) loop_.cancel(pending.timer);
   loop_.call_after({}, [old, waiting, why] {
     for (const auto& [number, pending] : waiting) {
-      if (pending.looked) pending.looked(GpuLook{false, {}, {why}, {}});
+      if (pending.looked) pending.looked(GpuLook{false, {}, {why}, {}, {}});
       if (pending.probed) pending.probed(false, why);
     }
   });
@@ -174,6 +179,9 @@ class Helper {
       for (Gpu& gpu : source->look()) gpus.push_back(std::move(gpu));
     }
     for (const Gpu& gpu : gpus) {
+      if (samples_.size() < kMostSamples) {
+        samples_.push_back({gpu.uuid, os::to_seconds(loop_.clock().now().time_since_epoch()), gpu.used});
+      }
       for (const GpuProcess& process : gpu.processes) {
         GpuPeak& peak = peaks_[{gpu.uuid, process.pid}];
         peak.bytes = std::max(peak.bytes, process.bytes);
@@ -206,7 +214,8 @@ class Helper {
     }
     // What has ended is not told again.
     for (auto it = peaks_.begin(); it != peaks_.end();) it = os::is_running(it->first.second) ? std::next(it) : peaks_.erase(it);
-    channel_->send({{"t", "look"}, {"n", number}, {"gpus", gpus}, {"problems", problems_}, {"peaks", peaks}});
+    channel_->send({{"t", "look"}, {"n", number}, {"gpus", gpus}, {"problems", problems_}, {"peaks", peaks},
+                    {"samples", std::exchange(samples_, wire::Json::array())}});
   }
 
   void sample() {
@@ -260,6 +269,7 @@ class Helper {
   std::vector<std::unique_ptr<GpuSource>> sources_;
   std::vector<std::string> problems_;
   std::map<std::pair<std::string, int>, GpuPeak> peaks_;
+  wire::Json samples_ = wire::Json::array();
   os::TimerId timer_ = 0;
   bool opened_ = false;
   bool watching_ = false;

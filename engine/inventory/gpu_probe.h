@@ -18,10 +18,18 @@ struct GpuPeak {
   std::uint64_t bytes = 0;
 };
 
+/// What was in use of a device at a time.
+struct GpuSample {
+  std::string uuid;
+  double at = 0;  ///< Seconds of CLOCK_MONOTONIC.
+  std::uint64_t used = 0;
+};
+
 struct GpuLook {
   bool answered = false;  ///< Otherwise nobody knows: the driver hangs, or the process that asks it died.
   std::vector<Gpu> gpus;
   std::vector<std::string> problems;
+  std::vector<GpuSample> samples;
   std::vector<GpuPeak> peaks;  ///< Since the last look, while watching.
 };
 

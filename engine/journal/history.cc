@@ -19,11 +19,11 @@ CREATE TABLE IF NOT EXISTS runs(
   run INTEGER PRIMARY KEY, started REAL NOT NULL, seconds REAL NOT NULL, slots INTEGER NOT NULL, tests INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tests(
   test INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, duration REAL NOT NULL, memory INTEGER NOT NULL, runs INTEGER NOT NULL,
-  cpu REAL NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0) STRICT;
+  cpu REAL NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0, vram INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE IF NOT EXISTS results(
   run INTEGER NOT NULL, test INTEGER NOT NULL, verdict TEXT NOT NULL, notes TEXT NOT NULL, duration REAL NOT NULL,
   memory INTEGER NOT NULL, cpu REAL NOT NULL DEFAULT 0, written INTEGER NOT NULL DEFAULT 0,
-  PRIMARY KEY(run, test)) STRICT, WITHOUT ROWID;
+  vram INTEGER NOT NULL DEFAULT 0, PRIMARY KEY(run, test)) STRICT, WITHOUT ROWID;
 )sql";
 
 // Version 2 knows what tests have used.
@@ -34,10 +34,17 @@ ALTER TABLE results ADD COLUMN cpu REAL NOT NULL DEFAULT 0;
 ALTER TABLE results ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
 )sql";
 
+// Version 3 knows how much memory of a GPU.
+constexpr const char* kFromVersion2 = R"sql(
+ALTER TABLE tests ADD COLUMN vram INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE results ADD COLUMN vram INTEGER NOT NULL DEFAULT 0;
+)sql";
+
 // Half of the weight is on the newest run: a test that has become slower is soon known as slow, one odd run is soon forgotten.
 constexpr const char* kUpsert =
-    "INSERT INTO tests(id, duration, memory, runs, cpu, written) VALUES(?1, ?2, ?3, 1, ?4, ?5) ON CONFLICT(id) DO UPDATE SET"
-    " duration=0.5*duration+0.5*?2, memory=max(?3, memory*9/10), runs=runs+1, cpu=0.5*cpu+0.5*?4, written=max(?5, written*9/10)"
+    "INSERT INTO tests(id, duration, memory, runs, cpu, written, vram) VALUES(?1, ?2, ?3, 1, ?4, ?5, ?6) ON CONFLICT(id) DO UPDATE SET"
+    " duration=0.5*duration+0.5*?2, memory=max(?3, memory*9/10), runs=runs+1, cpu=0.5*cpu+0.5*?4, written=max(?5, written*9/10),"
+    " vram=max(?6, vram*9/10)"
     " RETURNING test";
 
 bool is_ours(Database& db) {
@@ -85,6 +92,7 @@ History History::open(const std::string& path, std::string& notice) {
 Status History::prepare() {
   Result<std::int64_t> version = db_->pragma("user_version");
   if (version && *version == 1) HOLDFAST_TRY(db_->execute(kFromVersion1));
+  if (version && (*version == 1 || *version == 2)) HOLDFAST_TRY(db_->execute(kFromVersion2));
   HOLDFAST_TRY(
       db_->execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kHistoryId, kHistoryVersion).c_str()));
   return db_->execute(kSchema);
@@ -96,7 +104,7 @@ std::unordered_map<std::string, Known> History::load(std::string& notice) {
   // Of the last run that had it: the newest, by the maximum that goes with the other columns
   // (sqlite.org/lang_select.html#bareagg).
   Result<Statement> rows = db_->prepare(
-      "SELECT id, duration, memory, coalesce(verdict IN ('crashed', 'exited', 'timeout', 'oom'), 0) FROM tests LEFT JOIN"
+      "SELECT id, duration, memory, vram, coalesce(verdict IN ('crashed', 'exited', 'timeout', 'oom'), 0) FROM tests LEFT JOIN"
       " (SELECT test AS ran, verdict, max(run) FROM results GROUP BY test) ON ran = test");
   while (rows) {
     Result<bool> row = rows->step();
@@ -107,7 +115,8 @@ std::unordered_map<std::string, Known> History::load(std::string& notice) {
       break;
     }
     if (!*row) break;
-    known[rows->text(0)] = Known{rows->real(1), static_cast<std::uint64_t>(rows->integer(2)), rows->integer(3) != 0};
+    known[rows->text(0)] = Known{rows->real(1), static_cast<std::uint64_t>(rows->integer(2)), rows->integer(4) != 0,
+                                 static_cast<std::uint64_t>(rows->integer(3))};
   }
   return known;
 }
@@ -125,8 +134,8 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   Result<Statement> add_run = db_->prepare("INSERT INTO runs(started, seconds, slots, tests) VALUES(?, ?, ?, ?) RETURNING run");
   Result<Statement> upsert = db_->prepare(kUpsert);
   Result<Statement> add = db_->prepare(
-      "INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory, cpu, written) VALUES(?, ?, ?, ?, ?, ?, ?, "
-      "?)");
+      "INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory, cpu, written, vram) VALUES(?, ?, ?, ?, ?, ?, ?, "
+      "?, ?)");
   for (const auto* statement : {&add_run, &upsert, &add}) {
     if (!*statement) return tl::unexpected<Error>(statement->error());
   }
@@ -141,8 +150,14 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   for (const PastResult& result : results) {
     auto memory = static_cast<std::int64_t>(result.memory);
     auto written = static_cast<std::int64_t>(result.written);
-    Result<bool> found =
-        upsert->bind(std::string_view(result.id)).bind(result.duration).bind(memory).bind(result.cpu).bind(written).step();
+    auto vram = static_cast<std::int64_t>(result.vram);
+    Result<bool> found = upsert->bind(std::string_view(result.id))
+                             .bind(result.duration)
+                             .bind(memory)
+                             .bind(result.cpu)
+                             .bind(written)
+                             .bind(vram)
+                             .step();
     if (!found) return tl::unexpected<Error>(found.error());
     std::int64_t test = upsert->integer(0);
     upsert->reset();
@@ -154,6 +169,7 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
                      .bind(memory)
                      .bind(result.cpu)
                      .bind(written)
+                     .bind(vram)
                      .run());
   }
   HOLDFAST_TRY(db_->execute(

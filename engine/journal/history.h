@@ -15,7 +15,7 @@
 
 namespace holdfast::journal {
 
-inline constexpr std::int64_t kHistoryVersion = 2;
+inline constexpr std::int64_t kHistoryVersion = 3;
 inline constexpr std::int64_t kHistoryId = 0x48464849;  // "HFHI"
 /// Runs whose single results are kept; what is older lives on in the averages.
 inline constexpr std::int64_t kRunsKept = 30;
@@ -24,6 +24,7 @@ struct Known {
   double duration = -1;      ///< Expected seconds.
   std::uint64_t memory = 0;  ///< Bytes that it needed beyond what its zygote had; 0 if nobody measured.
   bool died = false;         ///< Its process did not survive it when it was run last.
+  std::uint64_t vram = 0;    ///< Bytes of one GPU that it had at most; 0 if nobody measured.
 };
 
 struct PastResult {
@@ -34,6 +35,7 @@ struct PastResult {
   std::uint64_t memory = 0;
   double cpu = 0;             ///< Seconds.
   std::uint64_t written = 0;  ///< Bytes, to storage.
+  std::uint64_t vram = 0;     ///< Bytes, of one GPU.
 };
 
 struct PastRun {

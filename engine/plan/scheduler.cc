@@ -7,6 +7,21 @@
 
 namespace holdfast::plan {
 
+namespace {
+
+// Tests that may be given devices before one that waits for more than is free; then some are kept free for it.
+constexpr int kMostPassed = 4;
+
+// Whether a process with these devices has what the demand asks for.
+bool covers(const Lease& lease, const DeviceDemand& demand) {
+  bool enough = lease.memory == 0 || (demand.memory > 0 && demand.memory <= lease.memory);
+  return static_cast<int>(lease.devices.size()) == demand.count && enough &&
+         std::all_of(lease.devices.begin(), lease.devices.end(),
+                     [&](int device) { return (demand.allowed >> static_cast<unsigned>(device) & 1U) != 0; });
+}
+
+}  // namespace
+
 std::string why_impossible(const Demand& demand, const Capacity& capacity) {
   if (demand.cores > capacity.cores)
     return fmt::format("it asks for {} cores, and {} can be used", demand.cores, capacity.cores);
@@ -31,6 +46,12 @@ void Scheduler::reset(Problem problem) {
   alone_slot_ = -1;
   alone_held_ = 0;
   may_open_ = true;
+  book_.reset(problem_.devices);
+  leases_.clear();
+  avoided_.clear();
+  starving_.reset();
+  passed_ = 0;
+  kept_free_ = 0;
   next_ = 0;
   estimate_unknown();
   make_chunks();
@@ -81,7 +102,8 @@ void Scheduler::order_chunks() {
   auto width = [this](std::uint32_t chunk) {
     int widest = 1;
     for (std::uint32_t i = chunks_[chunk].begin; i < chunks_[chunk].end; ++i) {
-      widest = std::max(widest, problem_.demands[problem_.tasks[order_[i]].demand].cores);
+      const Demand& demand = problem_.demands[problem_.tasks[order_[i]].demand];
+      widest = std::max({widest, demand.cores, demand.devices.count});
     }
     return widest;
   };
@@ -122,14 +144,82 @@ void Scheduler::put_back(std::size_t task, bool fresh, bool alone) {
   returned_.push_back(task);
 }
 
-void Scheduler::bind(const std::vector<std::size_t>& tasks, std::uint32_t process, int slot) {
+std::size_t Scheduler::bind(const std::vector<std::size_t>& tasks, std::uint32_t process, int slot, std::size_t first) {
+  Place& place = places_[static_cast<std::size_t>(slot)];
+  if (auto lease = leases_.find(first); lease != leases_.end()) {
+    place.kept = std::move(lease->second);
+    leases_.erase(lease);
+  }
+  std::size_t bound = 0;
   for (std::size_t task : tasks) {
+    const DeviceDemand& devices = demand_of(task).devices;
+    if (devices.count > 0 && (!place.kept || !covers(*place.kept, devices))) continue;
     problem_.tasks[task].reuse = true;
     problem_.tasks[task].process = process;
+    ++bound;
   }
   homes_[process] = slot;
   bound_.insert(process);
-  places_[static_cast<std::size_t>(slot)].process = process;
+  place.process = process;
+  return bound;
+}
+
+// ---- devices ---------------------------------------------------------------------------------------------------------------
+
+DeviceSet Scheduler::avoided_by(std::size_t task) const {
+  auto found = avoided_.find(task);
+  return found == avoided_.end() ? 0 : found->second;
+}
+
+/// Whether the devices that it asks for are there: those of the slot's process, or others that are free.
+bool Scheduler::has_devices(int slot, std::size_t task) const {
+  const DeviceDemand& devices = demand_of(task).devices;
+  if (devices.count == 0) return true;
+  const Place& place = places_[static_cast<std::size_t>(slot)];
+  if (place.kept && may_reuse(task)) return follows(slot, task) && covers(*place.kept, devices);
+  bool its_turn = starving_ == task;
+  return book_.find(devices, avoided_by(task), its_turn ? 0 : kept_free_).has_value();
+}
+
+// The first in order that waits for devices has a right to them, though what comes behind it may need fewer.
+void Scheduler::note_blocked(std::size_t task) {
+  const DeviceDemand& devices = demand_of(task).devices;
+  if (devices.count == 0 || book_.find(devices, avoided_by(task), 0).has_value()) return;
+  if (starving_ && states_[*starving_] == State::Waiting) return;
+  starving_ = task;
+  passed_ = 0;
+  kept_free_ = 0;
+}
+
+const Lease* Scheduler::lease_of(int slot, std::size_t task) const {
+  if (auto own = leases_.find(task); own != leases_.end()) return &own->second;
+  return may_reuse(task) && demand_of(task).devices.count > 0 ? kept_lease(slot) : nullptr;
+}
+
+void Scheduler::returned(std::size_t task) {
+  auto lease = leases_.find(task);
+  if (lease == leases_.end()) return;
+  book_.give_back(lease->second);
+  leases_.erase(lease);
+}
+
+const Lease* Scheduler::kept_lease(int slot) const {
+  const Place& place = places_[static_cast<std::size_t>(slot)];
+  return place.kept ? &*place.kept : nullptr;
+}
+
+std::optional<Lease> Scheduler::process_gone(int slot) {
+  return std::exchange(places_[static_cast<std::size_t>(slot)].kept, std::nullopt);
+}
+
+void Scheduler::move_away(std::size_t task, DeviceSet from, bool whole) {
+  avoided_[task] |= from;
+  Task& entry = problem_.tasks[task];
+  if (!whole || problem_.demands[entry.demand].devices.memory == 0) return;
+  Demand demand = problem_.demands[entry.demand];
+  demand.devices.memory = 0;
+  entry.demand = static_cast<std::uint32_t>(problem_.demands.size());
+  problem_.demands.push_back(std::move(demand));
 }
 
 // ---- what fits -------------------------------------------------------------------------------------------------------------
@@ -138,6 +228,7 @@ bool Scheduler::fits(int slot, std::size_t task) const {
   const Demand& demand = problem_.demands[problem_.tasks[task].demand];
   const Place& place = places_[static_cast<std::size_t>(slot)];
   if (alone_slot_ >= 0 && alone_slot_ != slot) return false;
+  if (!has_devices(slot, task)) return false;
   int others = busy_ - (place.held.empty() ? 0 : 1);
   if (others == 0) return true;  // Whatever it wants: nothing else runs, and waiting would change nothing.
   if (demand.alone) return false;
@@ -202,6 +293,21 @@ std::size_t Scheduler::hold(int slot, std::size_t task) {
     alone_slot_ = slot;
     ++alone_held_;
   }
+  if (demand.devices.count > 0 && !(place.kept && may_reuse(task))) {
+    Lease lease = *book_.find(demand.devices, avoided_by(task), starving_ == task ? 0 : kept_free_);
+    book_.take(lease);
+    if (may_reuse(task)) {
+      place.kept = std::move(lease);
+    } else {
+      leases_[task] = std::move(lease);
+    }
+    if (starving_ == task) {
+      starving_.reset();
+      kept_free_ = 0;
+    } else if (starving_ && states_[*starving_] == State::Waiting && ++passed_ >= kMostPassed) {
+      kept_free_ = book_.to_keep(demand_of(*starving_).devices, avoided_by(*starving_));
+    }
+  }
   return task;
 }
 
@@ -249,7 +355,10 @@ std::optional<std::size_t> Scheduler::take_returned(int slot, Process process) {
     bool suits = process == Process::Any || (process == Process::Used ? follows(slot, task) : !may_reuse(task));
     suits = suits && is_at_home(slot, task);
     if (states_[task] == State::Waiting && !suits) continue;
-    if (states_[task] == State::Waiting && !fits(slot, task)) continue;
+    if (states_[task] == State::Waiting && !fits(slot, task)) {
+      note_blocked(task);
+      continue;
+    }
     bool waiting = states_[task] == State::Waiting;  // Or settled in the meantime.
     returned_.erase(std::next(it).base());
     if (waiting) return hold(slot, task);
@@ -292,6 +401,7 @@ std::optional<std::size_t> Scheduler::take_own(int slot, bool reuse_only) {
   if (reuse_only && !follows(slot, *task)) return std::nullopt;
   if (fits(slot, *task)) return advance(slot, place.chunk);
   // Somebody takes it up when it fits; this slot looks for other work meanwhile.
+  note_blocked(*task);
   blocked_[problem_.tasks[*task].demand].push_front(static_cast<std::uint32_t>(place.chunk));
   place.chunk = -1;
   return std::nullopt;
@@ -339,6 +449,7 @@ std::optional<std::size_t> Scheduler::open_chunk(int slot, bool reuse_only) {
     std::optional<std::size_t> task = head(chunk);
     if (!task) continue;
     if (!fits(slot, *task)) {
+      note_blocked(*task);
       blocked_[problem_.tasks[*task].demand].push_back(static_cast<std::uint32_t>(chunk));
       continue;
     }

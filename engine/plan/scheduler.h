@@ -18,6 +18,8 @@
 #include <string>
 #include <vector>
 
+#include "plan/device_book.h"
+
 namespace holdfast::plan {
 
 /// A named thing that tests share (`exclusive="port:8080"`): one writer, or readers.
@@ -33,6 +35,7 @@ struct Demand {
   std::uint64_t memory = 0;  ///< Bytes; 0 for unknown.
   bool alone = false;        ///< Nothing else runs beside it.
   std::vector<TokenUse> tokens;
+  DeviceDemand devices;
 };
 
 struct Capacity {
@@ -56,6 +59,7 @@ struct Problem {
   std::vector<Demand> demands{Demand{}};
   std::vector<bool> splittable;  ///< By chunk; missing entries are false.
   Capacity capacity;
+  std::vector<Device> devices;
   int slots = 1;
   bool keep_order = false;  ///< Collection order, whatever is known of durations.
   bool one_chunk = false;   ///< No chunk is opened before the one before is over: all slots work on the same.
@@ -74,8 +78,9 @@ class Scheduler {
   /// What take(slot, true) would give if that is nothing special: the next test of the slot's own chunk, which asks for nothing
   /// beyond a slot. Nothing where another would come first.
   std::optional<std::size_t> plain_next(int slot);
-  /// These tests run in one process of `slot` from now on, of this number, and nowhere else.
-  void bind(const std::vector<std::size_t>& tasks, std::uint32_t process, int slot);
+  /// These tests run in one process of `slot` from now on, of this number, and nowhere else. `first`: the one that the slot
+  /// holds and whose devices that process has and keeps; what needs others is left out. Returns how many were bound.
+  std::size_t bind(const std::vector<std::size_t>& tasks, std::uint32_t process, int slot, std::size_t first);
   /// With Problem::one_chunk: whether the last chunk is over, beyond its tests.
   void may_open(bool allowed) { may_open_ = allowed; }
   /// The slot has ended this test.
@@ -85,6 +90,24 @@ class Scheduler {
   /// Gives a test out again, before all others; after finished(). `fresh`: in a process of its own; `alone`: with nothing
   /// beside it.
   void put_back(std::size_t task, bool fresh = false, bool alone = false);
+  /// The devices that a test which is held has, or that it had, until returned(); null for none. A test that runs in a process
+  /// which is kept has those of that process.
+  [[nodiscard]] const Lease* lease_of(int slot, std::size_t task) const;
+  /// Whether the lease is the test's own, so that it ends with it.
+  [[nodiscard]] bool has_own_lease(std::size_t task) const { return leases_.count(task) != 0; }
+  /// Its devices can be given to others.
+  void returned(std::size_t task);
+  /// The devices that the slot's kept process has; null for none.
+  [[nodiscard]] const Lease* kept_lease(int slot) const;
+  /// That process has ended: its lease, which is to be given to release() when the devices can be given to others.
+  std::optional<Lease> process_gone(int slot);
+  void release(const Lease& lease) { book_.give_back(lease); }
+  [[nodiscard]] DeviceBook& devices() { return book_; }
+  /// Runs on other devices than these, if there are such; `whole`: with whole ones. After finished(), before put_back().
+  void move_away(std::size_t task, DeviceSet from, bool whole);
+  [[nodiscard]] const Demand& demand_of(std::size_t task) const { return problem_.demands[problem_.tasks[task].demand]; }
+  [[nodiscard]] DeviceSet avoided_by(std::size_t task) const;
+  [[nodiscard]] bool is_waiting(std::size_t task) const { return states_[task] == State::Waiting; }
   [[nodiscard]] bool may_reuse(std::size_t task) const { return problem_.tasks[task].reuse; }
   /// Whether its process is its scope's alone, so that what earlier tests left there is meant to be there.
   [[nodiscard]] bool shares_scope(std::size_t task) const { return problem_.tasks[task].process > 0; }
@@ -111,6 +134,7 @@ class Scheduler {
     std::uint64_t memory = 0;
     std::uint32_t process = 0;   ///< That of its latest test that may reuse one.
     bool other_process = false;  ///< It is not that of the one before.
+    std::optional<Lease> kept;   ///< Devices of the slot's process, as long as that lives.
   };
   struct Claim {
     int slot;
@@ -134,6 +158,8 @@ class Scheduler {
   [[nodiscard]] bool is_open_elsewhere() const;
   void measure(Place& place);
   std::size_t hold(int slot, std::size_t task);
+  [[nodiscard]] bool has_devices(int slot, std::size_t task) const;
+  void note_blocked(std::size_t task);
   std::size_t advance(int slot, int chunk);
 
   Problem problem_;
@@ -157,6 +183,12 @@ class Scheduler {
   int alone_slot_ = -1;  ///< The slot whose test wants to be alone,
   int alone_held_ = 0;   ///< and how many such tests it holds.
   bool may_open_ = true;
+  DeviceBook book_;
+  std::map<std::size_t, Lease> leases_;       ///< By test.
+  std::map<std::size_t, DeviceSet> avoided_;  ///< By test.
+  std::optional<std::size_t> starving_;       ///< The best test that waits for devices while others are given some,
+  int passed_ = 0;                            ///< how many were,
+  DeviceSet kept_free_ = 0;                   ///< and what is kept free for it, once they are too many.
   std::size_t waiting_ = 0;
   double remaining_ = 0;
 };

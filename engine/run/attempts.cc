@@ -79,6 +79,9 @@ void weigh(const std::vector<Earlier>& earlier, const Sternness& sternness, jour
                   std::none_of(earlier.begin(), earlier.end(), is_retry);
   bool flaky = std::any_of(earlier.begin(), earlier.end(),
                            [&](const Earlier& attempt) { return is_retry(attempt) && attempt.verdict != record.verdict; });
+  if (std::any_of(earlier.begin(), earlier.end(), [](const Earlier& attempt) { return attempt.verdict == "infra"; })) {
+    notes.push_back("infra");
+  }
   if (polluted) notes.push_back("polluted");
   if (flaky) notes.push_back("flaky");
   if (good && ((polluted && sternness.strict) || (flaky && sternness.flaky_fails))) {

@@ -7,6 +7,7 @@
 
 #include "journal/ledger.h"
 #include "run/judge.h"
+#include "run/suspicion.h"
 #include "wire/channel.h"
 
 namespace holdfast::run {
@@ -20,6 +21,8 @@ inline constexpr const char* kJudgedAgain = "judged again";
 inline constexpr const char* kRetried = "retried";
 /// or a resource that it used did not work any more when it had failed.
 inline constexpr const char* kResourceLost = "resource lost";
+/// or something speaks for it that its GPU was to blame, and another one decides.
+inline constexpr const char* kOtherDevice = "another device";
 
 /// An attempt that was not the last one.
 struct Earlier {
@@ -27,6 +30,7 @@ struct Earlier {
   std::string cause;  ///< kJudgedAgain or kRetried.
   wire::Json reports;
   wire::Json detail;
+  Suspicion suspicion{};
 };
 
 /// Whether `allowed` has a try left for a test that has ended with `verdict` after the `earlier` ones.
@@ -41,6 +45,7 @@ struct Sternness {
   std::string leaks = "report";  ///< What becomes of one that leaves something: `report`, `fail` or `ignore`.
 };
 
+/// Where a device was to blame for an earlier attempt there is a note `infra`.
 /// The last attempt's verdict counts, except where the user wants that flakiness or pollution fails: then the first one's. Adds
 /// the notes `polluted` and `flaky`, and the earlier attempts to `detail`; `reports` and `detail` become those of the attempt
 /// that counts.

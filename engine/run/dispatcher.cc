@@ -133,6 +133,9 @@ void Dispatcher::configure(const wire::Json& frame) {
   sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
   dealing_.dist = frame.value("dist", "dynamic");
+  const wire::Json gpus = frame.value("gpus", wire::Json::object());
+  gpu_options_ = GpuOptions{gpus.value("most", -1), gpus.value("per_slot", 0), gpus.value("soft", false),
+                            gpus.value("no_gpu", "fail"), wire::number(gpus, "wait", 0)};
   examiner_ = Examiner{frame.value("diagnose", std::vector<std::string>{}), own_environment(wire::Json::object()),
                        frame.value("cwd", "/")};
   memory_ = inventory::memory();
@@ -230,7 +233,9 @@ void Dispatcher::relay(const wire::Json& frame) {
       ids_.push_back(item.value("id", ""));
       Test test;
       test.limit = wire::number(item, "timeout", 0);
-      test.memory = item.value("demand", wire::Json::object()).value("memory", std::uint64_t{0});
+      const wire::Json demand = item.value("demand", wire::Json::object());
+      test.memory = demand.value("memory", std::uint64_t{0});
+      test.hides_gpus = demand.value("gpus", -1) == 0;
       test.own = item.value("own", false);
       test.leaks = item.value("leaks", "");
       test.scope = item.value("in", Tree::kNone);
@@ -281,12 +286,14 @@ void Dispatcher::on_ready(const wire::Json& frame) {
 // ---- running ---------------------------------------------------------------------------------------------------------------
 
 void Dispatcher::run_tests() {
-  if (running_ || ledger_ == nullptr) return;
+  if (running_ || ledger_ == nullptr || await_gpus()) return;
   running_ = true;
+  gpu_deadline_ = loop_.clock().now() + os::seconds(gpu_options_.wait);
   // Their zygotes come up while all this is prepared and written down, which takes 40 ms for 30,000 tests.
   if (!resume_) start_slots(tests_.size());
   dealing_.slots = options_.slots;
   dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
+  resolve_gpus();
   // Not before: the collection of a small suite is over before the controller has said where the history is.
   for (std::size_t i = 0; i < ids_.size() && !known_.empty(); ++i) {
     auto known = known_.find(ids_[i]);
@@ -308,6 +315,7 @@ void Dispatcher::run_tests() {
   if (resume_) replay();
   settle_fatal_modules();
   refuse_impossible();
+  settle_hopeless();
   wishes_.clear();  // The scheduler knows them now.
   known_.clear();
   if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
@@ -449,11 +457,15 @@ SlotHost Dispatcher::slot_host() {
 // A test that no machine like this one can ever run is told so now, instead of waiting for ever.
 void Dispatcher::refuse_impossible() {
   for (std::size_t i = 0; i < tests_.size(); ++i) {
-    std::string reason = plan::why_impossible(wishes_.demand_of(i), dealing_.capacity);
+    const plan::Demand& demand = wishes_.demand_of(i);
+    std::string reason = plan::why_impossible(demand, dealing_.capacity);
+    bool by_gpus = reason.empty();
+    if (by_gpus) reason = why_no_gpus(demand.devices, true);
     if (tests_[i].settled || reason.empty()) continue;
+    bool none = devices_ == nullptr || devices_->size() == 0;
     journal::Record record;
     record.test = static_cast<std::int64_t>(i);
-    record.verdict = "error";
+    record.verdict = by_gpus && none && gpu_options_.no_gpu == "skip" ? "skipped" : "error";
     wire::Json detail = {{"problem", "this test can never run here: " + reason}, {"phase", "setup"}};
     if (!settle_without_run(std::move(record), ids_[i], std::move(detail))) return;
   }
@@ -507,7 +519,8 @@ void Dispatcher::give_work(int slot) {
   }
   if (!test) {
     // Nothing is left for it (what other slots still run may come back, and then gets a new process).
-    if (idle->has_worker() && (stopping_ || queue_.empty())) idle->retire_worker();
+    // Or its process holds GPUs that what waits may need.
+    if (idle->has_worker() && (stopping_ || queue_.empty() || queue_.kept_lease(slot) != nullptr)) idle->retire_worker();
     check_end();
     return;
   }
@@ -548,6 +561,7 @@ std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
   if (!std::exchange(began_any_, true)) log_event("first_attempt", nlohmann::ordered_json::object());
   Order order{test, ids_[test], state.limit, reuse, reuse ? 0 : state.memory};
   order.look = policy_on_leaks(test) != "ignore";
+  lend(order, slot);
   return order;
 }
 
@@ -597,6 +611,7 @@ void Dispatcher::announce_quick_ones(int slot, std::vector<Order>& next) {
 }
 
 void Dispatcher::on_worker_ended(const WorkerEnd& end) {
+  kept_process_gone(end.slot);
   const Evidence& evidence = end.evidence;
   for (const Survivor& survivor : evidence.survivors) {
     auto later = std::upper_bound(end.began.begin(), end.began.end(), survivor.started + 0.01);
@@ -630,7 +645,10 @@ void Dispatcher::on_finished(Attempt attempt) {
     on_abandoned(attempt.test, attempt.slot);
     return;
   }
-  if (!await_check(attempt)) decide(std::move(attempt));
+  int slot = attempt.slot;
+  bool worker_died = attempt.reused && !attempt.evidence.lives_on;
+  if (!await_devices(attempt) && !await_check(attempt)) decide(std::move(attempt));
+  if (worker_died) kept_process_gone(slot);
 }
 
 /// Its verdict, or another try.
@@ -654,9 +672,15 @@ void Dispatcher::decide(Attempt attempt) {
   record.duration = attempt.duration;
   record.attempts = state.attempts;
   record.slot = attempt.slot;
+  std::string blamed = blame_devices(state, ids_[attempt.test], is_good(record.verdict));
+  if (!blamed.empty() && is_good(record.verdict)) {
+    note(fmt::format("{} has passed on another device: its failure was that of {}", ids_[attempt.test], blamed));
+  }
   wire::Json notes = notes_of(evidence);
   wire::Json detail = describe(evidence, record.verdict);
   detail["usage"] = attempt.usage.describe();
+  if (attempt.vram > 0) detail["usage"]["vram"] = attempt.vram;
+  if (!attempt.suspicion.evidence.empty()) detail["gpu_evidence"] = attempt.suspicion.evidence;
   if (detail.contains("phase") || detail.contains("problem")) {
     detail["stacks"] = attempt.stacks;
     detail["out"] = attempt.out;
@@ -669,6 +693,14 @@ void Dispatcher::decide(Attempt attempt) {
     if (attempt.scope >= 0) on_setup_failed(attempt, true);
     wake_idle();
     return;
+  }
+  if (attempt.suspicion.proved && !is_good(record.verdict)) {
+    // No other device was left to settle it on.
+    record.attempt_verdict = record.verdict;
+    detail["was"] = std::exchange(record.verdict, "infra");
+    detail["phase"] = name_of(phase_of(evidence.slate));
+    detail["problem"] = fmt::format("{} cannot be relied on: {}", devices_->names_of(attempt.suspicion.devices),
+                                    fmt::join(attempt.suspicion.evidence, "; "));
   }
   if (!state.earlier.empty()) weigh(state.earlier, sternness_, record, attempt.reports, notes, detail);
   add_findings(wrap_, attempt.findings, sternness_.strict, record, notes, detail);
@@ -684,7 +716,7 @@ void Dispatcher::decide(Attempt attempt) {
   }
   add_to_phase(attempt.reports, "setup", std::exchange(state.setup, 0));
   Verdict verdict{attempt.test,      std::move(record), std::move(notes),    std::move(attempt.reports),
-                  std::move(detail), attempt.memory,    attempt.usage.cpu(), attempt.usage.written};
+                  std::move(detail), attempt.memory,    attempt.vram, attempt.usage.cpu(), attempt.usage.written};
   settle_around(attempt.test);
   if (!hold(verdict)) conclude(std::move(verdict));
   if (attempt.scope >= 0) on_setup_failed(attempt, false);
@@ -701,7 +733,7 @@ void Dispatcher::conclude(Verdict verdict) {
   state.settled = true;
   state.earlier.clear();
   const std::string& id = ids_[verdict.test];
-  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu, verdict.written});
+  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu, verdict.written, verdict.vram});
   settle(record, id, false, std::move(verdict.reports), std::move(verdict.detail));
 }
 
@@ -709,6 +741,7 @@ void Dispatcher::conclude(Verdict verdict) {
 // fails is tried again as often as the user wants that for its verdict.
 std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::string& verdict) const {
   if (is_good(verdict) || stopping_) return "";
+  if (may_blame_devices(attempt)) return kOtherDevice;
   if (may_blame_resources(attempt.lost, tests_[attempt.test].earlier)) return kResourceLost;
   if (attempt.reused && !attempt.before.empty() && !queue_.shares_scope(attempt.test)) return kJudgedAgain;
   const Test& test = tests_[attempt.test];
@@ -722,8 +755,14 @@ void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Js
   if (!keep(ledger_->end_attempt(record, cause, loop_.clock().wall()))) return;
   outbox_.deliver_soon();
   Test& test = tests_[attempt.test];
-  test.earlier.push_back(Earlier{record.verdict, cause, attempt.reports, std::move(detail)});
+  test.earlier.push_back(Earlier{record.verdict, cause, attempt.reports, std::move(detail), attempt.suspicion});
   test.urgent = true;
+  if (cause == kOtherDevice) {
+    bool crowded = attempt.suspicion.crowded;
+    queue_.move_away(attempt.test, crowded ? 0 : attempt.suspicion.devices, crowded);
+    note(fmt::format("{} is judged again {}: {}", ids_[attempt.test], crowded ? "with a GPU to itself" : "on another device",
+                     fmt::join(attempt.suspicion.evidence, "; ")));
+  }
   ++judged_again_;
   // What ran out of memory is tried with all the memory that there is; and where a resource dies twice, it will be known whose
   // doing that is.
@@ -782,6 +821,7 @@ void Dispatcher::on_abandoned(std::size_t test, int slot) {
   forget_staged(slot);
   in_use_.erase(test);
   queue_.finished(slot, test);
+  drop_lease(test);
   keep(ledger_->abandon_attempt(static_cast<std::int64_t>(test), "stopped", loop_.clock().wall()));
   outbox_.deliver_soon();
   if (!stopping_) {
@@ -827,6 +867,7 @@ void Dispatcher::check_end() {
   if (is_unfinished() || !all_closed()) return;
   if (!outbox_.deliver()) return;  // A failure to keep them comes back here.
   told_end_ = true;
+  if (devices_ != nullptr && devices_->size() > 0) tell({{"t", "gpus"}, {"devices", devices_->report()}});
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
   if (log_) {
     // Not through keep(): a log that cannot be written has been reported by then.
@@ -904,6 +945,7 @@ void Dispatcher::abort_run() {
 }
 
 void Dispatcher::end() {
+  devices_.reset();
   os::kill_descendants(::getpid(), [](pid_t) { return false; });
   // A killed process needs a moment to be gone; its control group can be removed only then.
   for (int i = 0; i < 400; ++i) {
@@ -924,7 +966,7 @@ void Dispatcher::end() {
 
 void Dispatcher::kill_strays() {
   for (pid_t child : os::children_of(::getpid())) {
-    bool ours = root_->owns(child) || broker_.owns(child) || std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) {
+    bool ours = root_->owns(child) || broker_.owns(child) || (devices_ != nullptr && devices_->owns(child)) || std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) {
                   return s->zygote_pid() == child || s->looks_with(child);
                 });
     if (ours) continue;

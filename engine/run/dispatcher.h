@@ -25,6 +25,7 @@
 #include "report/event_log.h"
 #include "run/attempts.h"
 #include "run/broker.h"
+#include "run/devices.h"
 #include "run/limits.h"
 #include "run/outbox.h"
 #include "run/root.h"
@@ -40,6 +41,15 @@ struct Options {
   int zygote_fd = -1;
   int zygote_pid = 0;
   int slots = 1;
+};
+
+/// What the user wants of GPUs (protocol/README.md, `configure`).
+struct GpuOptions {
+  int most = -1;                ///< Use so many; negative for all.
+  int per_slot = 0;             ///< For tests that say nothing of GPUs.
+  bool soft = false;            ///< Those run without where there is none.
+  std::string no_gpu = "fail";  ///< What becomes of tests for which there is none: `fail`, `skip` or `wait`,
+  double wait = 0;              ///< so many seconds.
 };
 
 class Dispatcher {
@@ -64,6 +74,7 @@ class Dispatcher {
     int attempts = 0;
     bool settled = false;
     bool urgent = false;               ///< It waits for its second judgement.
+    bool hides_gpus = false;           ///< It is to see none.
     bool own = false;                  ///< Its mark insists on a process of its own.
     std::uint32_t needs = 0;           ///< Which resources: a number in needs_.
     int scope = Tree::kNone;           ///< The innermost one around it, of those that are set up for many tests.
@@ -88,6 +99,7 @@ class Dispatcher {
     wire::Json reports = wire::Json::array();
     wire::Json detail = wire::Json::object();
     std::uint64_t memory = 0;   ///< Bytes that it used.
+    std::uint64_t vram = 0;     ///< Bytes, of one GPU.
     double cpu = 0;             ///< Seconds.
     std::uint64_t written = 0;  ///< Bytes, to storage.
   };
@@ -163,6 +175,22 @@ class Dispatcher {
   /// With -x: a failure may be about to end the run, so nothing begins.
   [[nodiscard]] bool holds_back() const { return !stopping_ && (unseen_ > 0 || (pause_on_failure_ && parked_ > 0)); }
 
+  // dispatcher_gpus.cc
+  DevicesHost devices_host();
+  bool await_gpus();
+  void resolve_gpus();
+  [[nodiscard]] std::string why_no_gpus(const plan::DeviceDemand& demand, bool ever) const;
+  void settle_hopeless();
+  void wait_for_gpus();
+  void lend(Order& order, int slot);
+  static std::string worker_name(int slot);
+  void keep_lease(std::size_t test, int slot);
+  void drop_lease(std::size_t test);
+  void kept_process_gone(int slot);
+  bool await_devices(Attempt& attempt);
+  [[nodiscard]] bool may_blame_devices(const Attempt& attempt) const;
+  std::string blame_devices(Test& test, const std::string& id, bool good);
+
   void log_scope(const char* what, int scope, int slot, std::optional<double> seconds = {});
 
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
@@ -208,6 +236,11 @@ class Dispatcher {
   std::map<int, Verdict> held_;         ///< By scope: of the test that ended last, until the scope is torn down.
   std::map<int, std::size_t> last_in_;  ///< By scope: that test, or the latest one.
   std::map<std::string, Node> nodes_;   ///< By id.
+  GpuOptions gpu_options_;
+  std::unique_ptr<Devices> devices_;  ///< Absent where no test wants any.
+  bool gpus_asked_ = false, gpus_known_ = false, gpu_waiting_ = false;
+  os::Time gpu_deadline_{};    ///< Until when tests wait for GPUs that are out of use.
+  std::set<int> kept_begun_;   ///< Slots whose kept process has devices that were begun.
   Broker broker_;
   std::vector<Broker::Needs> needs_{{}};                           ///< Different ones that tests have,
   std::map<Broker::Needs, std::uint32_t> needs_numbers_{{{}, 0}};  ///< and where each of them is.

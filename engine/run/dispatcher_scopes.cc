@@ -128,10 +128,11 @@ void Dispatcher::to_worker(int slot, int scope, const std::string& fixture, cons
   for (std::size_t i = 0; i < tests_.size(); ++i) {
     if (!tests_[i].settled && !tests_[i].own && tree_.is_within(tests_[i].scope, scope)) bound.push_back(i);
   }
-  queue_.bind(bound, kWorkerOfScope + static_cast<std::uint32_t>(scope), slot);
+  std::size_t count = queue_.bind(bound, kWorkerOfScope + static_cast<std::uint32_t>(scope), slot, staged_.at(slot).test);
+  keep_lease(staged_.at(slot).test, slot);
   note(fmt::format(
       "{}: its {} tests run one after the other in one process, since what {} has set up does not survive a fork: {}",
-      tree_.at(scope).id, bound.size(), fixture, reason));
+      tree_.at(scope).id, count, fixture, reason));
   // What other slots had in hand for it belongs to this one now.
   std::vector<int> others;
   for (const auto& [other, order] : staged_) {
@@ -195,6 +196,7 @@ void Dispatcher::on_setup_failed(const Attempt& attempt, bool again) {
   for (auto [slot, test] : waiting) {
     begun[test] = true;
     queue_.finished(slot, test);
+    drop_lease(test);
     staged_.erase(slot);
   }
   for (std::size_t i = 0; i < tests_.size(); ++i) {

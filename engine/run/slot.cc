@@ -320,6 +320,7 @@ void Slot::begin(const Order& order, bool fork_next) {
   if (order.reuse) go["reuse"] = true;
   if (!order.look) go["look"] = false;
   if (!order.resources.is_null()) go["resources"] = order.resources;
+  if (!order.gpus.is_null()) go["gpus"] = order.gpus;
   go_ = std::move(go);
   if (order.memory > 0) {
     memory_group_ = os::MemoryGroup::create(fmt::format("holdfast-{}-{}", ::getpid(), id_), order.memory);

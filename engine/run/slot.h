@@ -28,6 +28,7 @@
 #include "run/judge.h"
 #include "run/limits.h"
 #include "run/postmortem.h"
+#include "run/suspicion.h"
 #include "run/usage.h"
 #include "run/zygote.h"
 #include "wire/channel.h"
@@ -44,6 +45,7 @@ struct Order {
   int scope = Zygote::kSlotsOwn;  ///< Its process is forked from that of this scope, which the slot must have.
   bool look = true;               ///< For what it leaves.
   wire::Json resources;           ///< What it gets of those that it needs; null for none.
+  wire::Json gpus;                ///< Its devices (protocol/README.md, `go`); null for those that everybody sees.
 };
 
 /// An ended attempt, for the dispatcher to record and show.
@@ -57,6 +59,8 @@ struct Attempt {
   std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
   double duration = 0;              ///< Seconds.
   std::uint64_t memory = 0;         ///< Bytes that its process grew by at most; 0 for one that ran in a worker.
+  std::uint64_t vram = 0;           ///< Bytes that it had at most of one GPU, as far as anybody saw.
+  Suspicion suspicion;
   std::vector<std::string> lost;    ///< Resources that did not work any more at its end.
   Evidence evidence;
   wire::Json reports = wire::Json::array();
@@ -291,6 +295,7 @@ class Slot {
   /// Tests of the worker that have ended, with processes that they have started, until it is known whether those end too.
   std::deque<std::pair<Attempt, std::vector<pid_t>>> held_;
   std::deque<os::TimerId> held_timers_;
+  bool poisoned_ = false;        ///< The worker's GPU context is: it runs nothing more.
   std::vector<pid_t> orphans_;   ///< At the end of the worker's last test.
   std::deque<Order> announced_;  ///< What the worker was told to go on with.
   bool retiring_ = false;

@@ -35,6 +35,7 @@ void Slot::begin_setup(Zygote& from, int scope, const Order& first, wire::Json o
   test_limit_ = 0;  // The test's own limit is for the test.
   order.update({{"test", first.test}, {"id", first.id}});
   if (!first.resources.is_null()) order["resources"] = first.resources;
+  if (!first.gpus.is_null()) order["gpus"] = first.gpus;
   go_ = std::move(order);
   send_go();
   check_deadline();

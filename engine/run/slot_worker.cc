@@ -35,6 +35,7 @@ void Slot::on_done_in_worker() {
   }
   loop_.cancel(timer_);
   attempt_.evidence.lives_on = true;
+  poisoned_ = attempt_.done.value("poisoned", false);
   if (!is_good(attempt_.evidence.pytest_verdict)) attempt_.before = current_->ran;
   current_->ran.push_back(attempt_.test);
   current_->began.push_back(begun_);
@@ -56,6 +57,16 @@ void Slot::on_done_in_worker() {
 }
 
 void Slot::go_on_in_worker(std::optional<Attempt> ended) {
+  if (poisoned_) {
+    // What it says of itself: nothing more can run in it. The tests that it was told of go to others.
+    poisoned_ = false;
+    std::deque<Order> promised = std::exchange(announced_, {});
+    worker_ = std::move(current_);
+    if (ended) host_.on_finished(std::move(*ended));
+    for (; !promised.empty(); promised.pop_back()) host_.on_abandoned(promised.back().test, id_);
+    if (!shut_ && worker_ != nullptr) retire_worker();
+    return;
+  }
   if (!announced_.empty()) {
     Order next = std::move(announced_.front());
     announced_.pop_front();

@@ -37,6 +37,64 @@ void Wishes::know(std::size_t test, const journal::Known& known, std::uint64_t m
   // the worker keeps its fixtures. (In a scope's process it has to be.)
   if (known.died && wish.scope == 0) wish.reuse = false;
   book_measured(wish, known.memory, memory_limit);
+  book_vram(wish, known.vram);
+}
+
+namespace {
+
+// Whether a device is of one of these: "9.0" or "sm_90" is that one, ">=8.0" it or a later one.
+bool has_arch(const inventory::Gpu& gpu, const std::vector<std::string>& wanted) {
+  auto number = [](std::string text) {
+    if (text.rfind("sm_", 0) == 0 && text.size() > 4) text = text.substr(3, text.size() - 4) + "." + text.substr(text.size() - 1);
+    int major = 0;
+    int minor = 0;
+    return std::sscanf(text.c_str(), "%d.%d", &major, &minor) >= 1 ? 100 * major + minor : -1;
+  };
+  return std::any_of(wanted.begin(), wanted.end(), [&](const std::string& arch) {
+    if (arch == gpu.vendor || arch == gpu.arch) return true;
+    bool at_least = arch.rfind(">=", 0) == 0;
+    int asked = number(at_least ? arch.substr(2) : arch);
+    int has = number(gpu.arch);
+    return asked >= 0 && has >= 0 && (at_least ? has >= asked : has == asked);
+  });
+}
+
+}  // namespace
+
+void Wishes::set_gpus(const std::vector<inventory::Gpu>& gpus, int per_slot, bool soft) {
+  for (std::size_t i = 0; i < demands_.size(); ++i) {
+    GpuWish& wish = gpus_[i];
+    plan::DeviceDemand& demand = demands_[i].devices;
+    if (!wish.named) {
+      int most = soft ? std::min(per_slot, static_cast<int>(gpus.size())) : per_slot;
+      demand.count = most;
+      wish.measured = false;  // So many for each slot: nobody shares.
+      continue;
+    }
+    if (wish.soft && gpus.empty()) demand.count = 0;
+    if (wish.arch.empty()) continue;
+    demand.allowed = 0;
+    for (std::size_t device = 0; device < gpus.size() && device < plan::kMostDevices; ++device) {
+      if (has_arch(gpus[device], wish.arch)) demand.allowed |= plan::DeviceSet{1} << device;
+    }
+  }
+}
+
+void Wishes::add_variant(std::uint32_t of, plan::Demand demand) {
+  gpus_.push_back(GpuWish(gpus_[of]));
+  demands_.push_back(std::move(demand));
+}
+
+// One that has said how much it needs keeps to that. In steps, so that there are few different demands.
+void Wishes::book_vram(Wish& wish, std::uint64_t bytes) {
+  constexpr std::uint64_t kStep = std::uint64_t{256} << 20U;
+  plan::Demand demand = demands_[wish.demand];
+  if (bytes == 0 || demand.devices.count == 0 || demand.devices.memory > 0 || !gpus_[wish.demand].measured) return;
+  demand.devices.memory = (bytes + bytes / 10 + kStep) / kStep * kStep;
+  auto [entry, is_new] = demand_numbers_.emplace(fmt::format("{}v{}", wish.demand, demand.devices.memory),
+                                                 static_cast<std::uint32_t>(demands_.size()));
+  if (is_new) add_variant(wish.demand, std::move(demand));
+  wish.demand = entry->second;
 }
 
 std::uint32_t Wishes::number_of_name(const std::string& text) {
@@ -60,6 +118,13 @@ std::uint32_t Wishes::number_of(const nlohmann::json& wish) {
     auto token = tokens_.emplace("lease " + name, static_cast<std::uint32_t>(tokens_.size())).first->second;
     demand.tokens.push_back({token, false, most.get<std::uint32_t>()});
   }
+  GpuWish gpus;
+  gpus.named = wish.contains("gpus");
+  demand.devices.count = wish.value("gpus", 0);
+  demand.devices.memory = wish.value("vram", std::uint64_t{0});
+  gpus.soft = wish.value("soft", false);
+  gpus.arch = wish.value("arch", std::vector<std::string>{});
+  gpus_.push_back(std::move(gpus));
   demands_.push_back(std::move(demand));
   return entry->second;
 }
@@ -73,7 +138,7 @@ void Wishes::book_measured(Wish& wish, std::uint64_t bytes, std::uint64_t limit)
   demand.memory = limit > 0 ? std::min(booked, limit) : booked;
   auto [entry, is_new] =
       demand_numbers_.emplace(fmt::format("{}+{}", wish.demand, booked), static_cast<std::uint32_t>(demands_.size()));
-  if (is_new) demands_.push_back(std::move(demand));
+  if (is_new) add_variant(wish.demand, std::move(demand));
   wish.demand = entry->second;
 }
 
@@ -82,6 +147,7 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
   problem.slots = dealing.slots;
   problem.capacity = dealing.capacity;
   problem.demands = demands_;
+  problem.devices = dealing.devices;
   problem.one_chunk = dealing.dist == "isoscope";
   problem.keep_order = dealing.keep_order || dealing.dist == "sequential" || problem.one_chunk;
   problem.tasks.reserve(wishes_.size());

@@ -2,11 +2,13 @@
 // the scheduler. Pure.
 #pragma once
 
+#include <algorithm>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "inventory/gpus.h"
 #include "journal/history.h"
 #include "plan/scheduler.h"
 
@@ -17,6 +19,7 @@ struct Dealing {
   bool keep_order = false;       ///< A plugin or an option has made the order, and it counts.
   int slots = 1;
   plan::Capacity capacity;
+  std::vector<plan::Device> devices;
 };
 
 class Wishes {
@@ -26,6 +29,11 @@ class Wishes {
   void add(const std::string& id, const nlohmann::json& item, int outermost = -1);
   /// What earlier runs know of a test. One that declared its memory keeps to that. `memory_limit`: bytes that there are.
   void know(std::size_t test, const journal::Known& known, std::uint64_t memory_limit);
+  /// Whether any test has named GPUs.
+  [[nodiscard]] bool any_gpus() const { return std::any_of(gpus_.begin(), gpus_.end(), [](const GpuWish& g) { return g.named; }); }
+  /// What there is. Tests that say nothing of GPUs get `per_slot` of them. Where there is none at all, those that ask for them by
+  /// another runner's names (and, with `soft`, those that say nothing) go without. Before know().
+  void set_gpus(const std::vector<inventory::Gpu>& gpus, int per_slot, bool soft);
   [[nodiscard]] plan::Problem problem(const Dealing& dealing) const;
   [[nodiscard]] const plan::Demand& demand_of(std::size_t test) const { return demands_[wishes_[test].demand]; }
 
@@ -41,12 +49,21 @@ class Wishes {
     int outermost = -1;       ///< Of the scopes that are set up for it.
     bool reuse = false;
   };
+  struct GpuWish {
+    bool named = false;  ///< It says how many.
+    bool soft = false;
+    bool measured = true;  ///< What was measured may be booked, where it does not say how much memory.
+    std::vector<std::string> arch;
+  };
+  void add_variant(std::uint32_t of, plan::Demand demand);
+  void book_vram(Wish& wish, std::uint64_t bytes);
   std::uint32_t number_of(const nlohmann::json& demand);
   std::uint32_t number_of_name(const std::string& text);
   void book_measured(Wish& wish, std::uint64_t bytes, std::uint64_t limit);
 
   std::vector<Wish> wishes_;
   std::vector<plan::Demand> demands_{plan::Demand{}};
+  std::vector<GpuWish> gpus_{GpuWish{}};  ///< By demand.
   std::map<std::string, std::uint32_t> demand_numbers_;
   std::map<std::string, std::uint32_t> tokens_;
   std::map<std::string, std::uint32_t> names_{{"", 0}};  ///< Files, groups and scopes.

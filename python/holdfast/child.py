@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import compat, crash, streams, wire
+from holdfast import compat, crash, gpu, streams, wire
 from holdfast.options import calls_nothing
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.reuse import Worker
@@ -117,6 +117,11 @@ class TestRunner:
         Keeper(self, item, order).run()
 
     def take_resources(self, order: wire.Frame) -> None:
+        if "gpus" in order:
+            gpu.enter(order)
+        self._take_values(order)
+
+    def _take_values(self, order: wire.Frame) -> None:
         """What the engine gives to the test, or to the scope. A fixture that still has the value of one that is no more is torn down,
         with all that was built on it."""
         for name, entry in (order.get("resources") or {}).items():

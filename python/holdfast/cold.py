@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from holdfast import crash, streams, trail, wire
+from holdfast import crash, gpu, streams, trail, wire
 from holdfast.serve import SlotFiles, look_for_leaks, serve_slot
 from holdfast.wrap import LOG
 from holdfast.zygote import COLD_SOCKET, WorkerInfo, enter, set_default_signals
@@ -89,6 +89,8 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     order = channel.receive()
     if order is None:
         os._exit(0)
+    # Before anything is imported that might look for devices.
+    gpu.enter(order)
     enter(config)
     info = WorkerInfo(config)
     info.set_environment(slot)

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import __version__, github, options, wire
+from holdfast import __version__, github, gpu_report, options, wire
 from holdfast.compat import fkit
 from holdfast.kept import Kept
 from holdfast.launch import Engine
@@ -155,6 +155,7 @@ class Controller:
                 "pause_on_failure": self._stops_at_failures(),
                 "retries": self.settings.retries,
                 "leaks": self.settings.leaks,
+                "gpus": self.settings.gpus,
                 "debug": self.settings.debug,
                 "wrap": wrap.name if wrap is not None else "",
                 "flaky_fails": self.settings.flaky_fails,
@@ -268,6 +269,9 @@ class Controller:
         if kind == "progress":
             self.progress.remaining = float(frame["remaining"])
             return
+        if kind == "gpus":
+            self.summary.gpus = frame["devices"]
+            return
         if kind == "scope":
             self.summary.add_scope(frame)
             return
@@ -356,7 +360,9 @@ class Controller:
         )
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, exitstatus: Any) -> Generator[None, None, None]:
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: Any) -> Generator[None, None, None]:
+        if int(exitstatus) == pytest.ExitCode.TESTS_FAILED and self.summary.only_infrastructure_failed():
+            session.exitstatus = EXIT_INFRASTRUCTURE
         self._end_engine(int(exitstatus))
         yield
 
@@ -461,9 +467,10 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         self.summary.write(terminalreporter)
         self.summary.write_scopes(terminalreporter)
+        gpu_report.write(terminalreporter, self.summary.gpus)
         if github.is_here():
             github.write(terminalreporter, self.summary.failures, self.summary.notes(), self.summary.verdicts)
-        fkit.write_summary(self.config, terminalreporter, self.summary.crashed)
+        fkit.write_summary(self.config, terminalreporter, self.summary)
         if self.without_verdict:
             journal = self._short(self.settings.journal)
             terminalreporter.write_line(

@@ -9,7 +9,7 @@ import sys
 import threading
 
 # Opened by the first call into a GPU driver. A context does not survive a fork.
-_GPU_DEVICES = re.compile(r"^/dev/(nvidia(\d+|ctl|-uvm)|kfd|dri/renderD\d+)$")
+_GPU_DEVICES = re.compile(r"^/dev/(nvidia(\d+|ctl|-uvm)|kfd|dri/renderD\d+)$|^/memfd:simgpu")
 
 # What a loop of asyncio, uvloop or trio waits with.
 _EVENT_LOOPS = ("anon_inode:[eventpoll]", "anon_inode:[io_uring]")

@@ -16,10 +16,12 @@ from holdfast.wire import Frame
 
 # Seconds.
 _AFTER_PYTEST_TIMEOUT = 5.0
+_MOST_GPUS = 64
+_ARCH = re.compile(r"(>=)?\d+\.\d+|sm_\d{2,3}|nvidia|amd")
 # Marks that mean something here.
 _NAMES = frozenset(("holdfast", "timeout", "forked", "serial", "xdist_group", *fkit.MARKS))
 _above: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
-KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial", "leaks")
+KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial", "leaks", "gpus", "vram", "gpu_arch")
 
 
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
@@ -88,16 +90,40 @@ def _demand(item: pytest.Item, given: dict[str, Any]) -> Frame:
     tokens = _tokens(item, given)
     if tokens:
         demand["tokens"] = tokens
+    demand.update(_gpus(item, given))
     return demand
 
 
-def _bytes(item: pytest.Item, value: Any) -> int:
+def _gpus(item: pytest.Item, given: dict[str, Any]) -> Frame:
+    """What it asks for of GPUs; nothing if it says nothing of them."""
+    gpus, vram, arch = given.get("gpus"), given.get("vram"), given.get("gpu_arch")
+    if gpus is None and vram is None and arch is None:
+        count = fkit.gpus(item)
+        return {"gpus": count, "soft": True} if count else {}
+    if gpus is None:
+        gpus = 1
+    if isinstance(gpus, bool) or not isinstance(gpus, int) or not 0 <= gpus <= _MOST_GPUS:
+        raise _wrong(item, f"has gpus={gpus!r}", f"a whole number of 0 to {_MOST_GPUS}")
+    demand: Frame = {"gpus": gpus}
+    if gpus == 0 and (vram is not None or arch is not None):
+        raise _wrong(item, "has gpus=0 and asks for memory or an architecture of GPUs", "one of the two")
+    if vram is not None:
+        demand["vram"] = _bytes(item, vram, "vram", "vram='20GiB'")
+    if arch is not None:
+        names = [arch] if isinstance(arch, str) else arch
+        if not isinstance(names, (list, tuple)) or not names or not all(isinstance(n, str) and _ARCH.fullmatch(n) for n in names):
+            raise _wrong(item, f"has gpu_arch={arch!r}", "'9.0', 'sm_90', '>=8.0', 'nvidia', 'amd', or a list of these")
+        demand["arch"] = list(names)
+    return demand
+
+
+def _bytes(item: pytest.Item, value: Any, keyword: str = "memory", example: str = "memory='2G'") -> int:
     """A number of bytes, or text with a unit: `300M`, `1.5G`."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE) if isinstance(value, str) else None
     if found is None or float(found.group(1)) == 0:
-        raise _wrong(item, f"has memory={value!r}", "a number of bytes, or one with a unit, as in memory='2G'")
+        raise _wrong(item, f"has {keyword}={value!r}", f"a number of bytes, or one with a unit, as in {example}")
     return int(float(found.group(1)) * 1024 ** " KMGT".index(found.group(2).upper() or " "))
 
 

@@ -43,6 +43,31 @@ def slots(text: str) -> str:
     return str(number)
 
 
+def gpus(text: str) -> int:
+    """`auto` (-1: all that can be seen), `none` (0) or a number."""
+    if text in ("auto", "none"):
+        return -1 if text == "auto" else 0
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs; give one, `auto` or `none`")
+    return int(text)
+
+
+def gpus_per_slot(text: str) -> int:
+    if not text.isdecimal() or int(text) > 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of GPUs; give 0 to 64")
+    return int(text)
+
+
+def no_gpu(text: str) -> tuple[str, float]:
+    """`fail`, `skip` or `wait:SECONDS`."""
+    if text in ("fail", "skip"):
+        return text, 0.0
+    kind, _, limit = text.partition(":")
+    if kind != "wait" or not limit:
+        raise argparse.ArgumentTypeError(f"{text!r} is not known; give fail, skip or wait:SECONDS")
+    return kind, seconds(limit)
+
+
 def seconds(text: str) -> float:
     """A finite number of seconds, 0 for none."""
     try:
@@ -157,6 +182,15 @@ OPTIONS = (
         "TOOL|COMMAND",
     ),
     _Option("--hf-wrap-scale", seconds, 0.0, "with --hf-wrap: times that tests may take longer (default: by the tool)", "FACTOR"),
+    _Option("--hf-gpus", gpus, -1, "GPUs to use at most: the first so many that can be seen (default: auto, all)", "N|auto|none"),
+    _Option("--hf-gpus-per-slot", gpus_per_slot, 0, "GPUs for each test that says nothing of them (default: 0, it is left alone)", "N"),
+    _Option(
+        "--hf-no-gpu",
+        no_gpu,
+        ("fail", 0.0),
+        "what becomes of tests for which there is no GPU (any more): an error, skipped, or waiting",
+        "fail|skip|wait:SECONDS",
+    ),
     _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
     _Option("--hf-history", str, "", "durations of earlier runs (default: ROOTDIR/.holdfast/history.db; none: keep none)", "FILE|none"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
@@ -233,6 +267,7 @@ class Settings:
     leaks: str
     wrap: Optional[Wrap]
     debug: bool
+    gpus: dict[str, Any]  # As in protocol/README.md, `configure`.
     notes: list[str] = field(default_factory=list)
 
     def limits(self) -> dict[str, float]:
@@ -322,9 +357,19 @@ def settings_of(config: pytest.Config) -> Settings:
         leaks=values["hf_leaks"],
         wrap=wrap_of(config),
         debug=_debug(config, notes),
+        gpus=_gpus(config, values),
         log=base / values["hf_log"] if values["hf_log"] else None,
         notes=notes,
     )
+
+
+def _gpus(config: pytest.Config, values: dict[str, Any]) -> dict[str, Any]:
+    no_gpu, wait = values["hf_no_gpu"]
+    found = {"most": values["hf_gpus"], "per_slot": values["hf_gpus_per_slot"], "soft": False, "no_gpu": no_gpu, "wait": wait}
+    if not found["per_slot"] and fkit.is_enabled(config, config.option):
+        # pytest-fkit's default; on a machine without GPUs its tests run all the same.
+        found.update(per_slot=fkit.gpus_per_worker(config, config.option), soft=True)
+    return found
 
 
 def is_interactive(options: argparse.Namespace) -> bool:

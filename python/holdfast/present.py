@@ -27,6 +27,7 @@ SHOWN = {
     "oom": ("M", "OOM"),
     "error": ("E", "ERROR"),
     "lost": ("L", "LOST"),
+    "infra": ("I", "INFRA"),
 }
 
 
@@ -80,6 +81,8 @@ def present(config: pytest.Config, item: Item, result: Frame, items: Sequence[It
         elif all(key in raw for key in ("when", "duration", "start", "stop")):
             keywords = raw.get("keywords", keywords)
             presented.reports.append(_short_report(item, raw, keywords))
+    if result["verdict"] == "skipped" and not presented.reports:
+        presented.reports = [_skip_report(item, result)]
     if _needs_own_report(result):
         presented.reports = _with_own_report(item, result, presented.reports)
     _add_notes(result, presented.reports, [earlier_attempt(earlier, items) for earlier in result["detail"].get("earlier", [])])
@@ -106,6 +109,12 @@ def _short_report(item: Item, raw: Frame, keywords: list[str]) -> pytest.TestRep
         start=raw["start"],
         stop=raw["stop"],
     )
+
+
+def _skip_report(item: Item, result: Frame) -> Any:
+    """Of a test that the engine did not run."""
+    path, line, _ = item.location
+    return _report(item, "setup", "skipped", (path, (line or 0) + 1, f"Skipped: {result['detail'].get('problem', '')}"), [], 0.0)
 
 
 def _needs_own_report(result: Frame) -> bool:
@@ -213,6 +222,8 @@ def _signal_facts(detail: Frame) -> str:
 def explain(headline: str, detail: Frame, output: list[tuple[str, str]]) -> str:
     """The text of a report: what happened, the stacks, the last output."""
     python, natives = split_stacks(str(detail.get("stacks") or ""))
+    if "stacks" not in detail:
+        return headline  # It was not run.
     parts = [headline, python or "(no Python stack: the process died, or hung, without running faulthandler's handler)", *natives]
     parts += processes_of(detail)
     if detail.get("usage"):
@@ -226,7 +237,7 @@ def used(usage: Frame) -> str:
     parts = [f"{usage['user'] + usage['system']:.2f} s CPU ({usage['user']:.2f} user, {usage['system']:.2f} system)"]
     parts += [
         f"{name} {_size(usage[key])}"
-        for key, name in (("peak", "peak memory"), ("read", "read"), ("written", "written"))
+        for key, name in (("peak", "peak memory"), ("vram", "peak GPU memory"), ("read", "read"), ("written", "written"))
         if usage.get(key)
     ]
     parts += [f"{usage[key]} {key}" for key in ("processes", "threads", "files") if key in usage]
@@ -304,7 +315,8 @@ def earlier_attempt(earlier: Frame, items: Sequence[Item]) -> str:
     detail = earlier["detail"]
     ran_before = detail.get("before") or []
     why = "" if earlier["cause"] != "judged again" else f" after {len(ran_before)} other test(s) in the same process"
-    said = headline_of(earlier["verdict"], detail) if earlier["verdict"] not in PYTEST_VERDICTS else _said(earlier["reports"])
+    said = "; ".join(detail.get("gpu_evidence", ())) if earlier["verdict"] == "infra" else ""
+    said = said or headline_of(earlier["verdict"], detail) if earlier["verdict"] not in PYTEST_VERDICTS else _said(earlier["reports"])
     lines = [f"{earlier['verdict']}{why}: {said}" if said else f"{earlier['verdict']}{why}"]
     if ran_before:
         names = [items[index].nodeid for index in ran_before[-_COMPANY:] if index < len(items)]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import wire
+from holdfast import gpu, wire
 from holdfast.compat import cov
 from holdfast.leaks import Leaks, watched
 from holdfast.marks import wishes_of
@@ -54,11 +55,15 @@ class Worker:
                 done["leaks"] = found
             if runner.leaks is not None and runner.leaks.shared:
                 done["shared"] = True
+            if "gpus" in going and gpu.is_poisoned():
+                done["poisoned"] = True
             # A phase that is over must not be taken for one of the next test.
             runner.slate.enter(IDLE)
             runner.report_done(done)
             cov.save_now_and_then(runner.config)
             following = self._next
+            if done.get("poisoned"):
+                self._end_poisoned()
             went_on = following is not None and following.get("go")
             going = {**(following or {}), "t": "go"} if went_on else self._receive()
         runner.slate.enter(TEARDOWN)
@@ -67,6 +72,20 @@ class Worker:
             # The run was stopped, after it had been said that another test would follow.
             state.teardown_exact(None)
         runner.prepare_exit()
+        os._exit(0)
+
+    def _end_poisoned(self) -> NoReturn:
+        """Nothing more runs here. What was set up for several tests is torn down as far as it can be without a device."""
+        self._coming.clear()
+        while (frame := self._receive()) is not None and frame["t"] != "end":
+            pass
+        self.runner.slate.enter(TEARDOWN)
+        try:
+            state: Any = self.runner.session._setupstate
+            state.teardown_exact(None)
+        except BaseException as problem:
+            print(f"holdfast: teardown after the GPU's context was lost: {problem!r}", file=sys.stderr)
+        self.runner.prepare_exit()
         os._exit(0)
 
     def next_item(self) -> Optional[pytest.Item]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from holdfast.github import Finding, finding_of
-from holdfast.present import SHOWN, Item, earlier_attempt, leaks_of
+from holdfast.present import GOOD, SHOWN, Item, earlier_attempt, leaks_of
 from holdfast.wire import Frame
 
 # Lines about one test, and tests of one note; the rest is counted.
@@ -21,6 +21,10 @@ class Summary:
     def __init__(self) -> None:
         self.verdicts: dict[str, int] = {}
         self.crashed: list[str] = []
+        # What the engine says of the GPUs at the end (protocol/README.md, `gpus`).
+        self.gpus: list[Frame] = []
+        self.gpu_errors = 0
+        self.gpu_retries = 0
         self.failures: list[Finding] = []
         self._noted: dict[str, list[tuple[str, list[str]]]] = {}
         # Seconds of setup and of teardown, tests, id.
@@ -56,8 +60,15 @@ class Summary:
         self.verdicts[verdict] = self.verdicts.get(verdict, 0) + 1
         if verdict == "crashed":
             self.crashed.append(result["id"])
+        if verdict == "infra" or result["detail"].get("earlier") or result["detail"].get("gpu_evidence"):
+            tried = [earlier for earlier in result["detail"].get("earlier", ()) if earlier["cause"] == "another device"]
+            self.gpu_retries += len(tried)
+            self.gpu_errors += len(tried) + (verdict == "infra" or "gpu_evidence" in result["detail"])
         for note in result["notes"]:
             self._noted.setdefault(note, []).append((result["id"], _about(note, result, items)))
+
+    def only_infrastructure_failed(self) -> bool:
+        return "infra" in self.verdicts and all(name in GOOD or name == "infra" for name in self.verdicts)
 
     def write(self, reporter: Any) -> None:
         special = {name: count for name, count in self.verdicts.items() if name in SHOWN and name != "error"}
@@ -87,6 +98,6 @@ def _about(note: str, result: Frame, items: Sequence[Item]) -> list[str]:
         return [f"{found['tool']}: {found['errors']} error(s)"]
     if note == "slow":
         return [f"{float(result['duration']):.1f} s, in earlier runs about {float(result['detail']['usual']):.1f} s"]
-    if note in ("polluted", "flaky"):
+    if note in ("polluted", "flaky", "infra"):
         return [line for earlier in result["detail"].get("earlier", []) for line in earlier_attempt(earlier, items).split("\n")]
     return []

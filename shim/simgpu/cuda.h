@@ -104,6 +104,8 @@ struct stream* simgpu_stream(struct stream* given);
 
 /// Whether these bytes are memory that a kernel of the current context may touch.
 bool simgpu_is_device_memory(CUdeviceptr address, uint64_t bytes);
+/// Opens the file behind the memory: from then on a look at the descriptors of the process shows that the driver is in use.
+bool simgpu_open_arena(void);
 /// Takes back what a context that ends had.
 void simgpu_free_all(const struct context* context);
 

@@ -86,7 +86,7 @@ CUDA CUresult cuInit(unsigned flags) {
       if (atomic_load(&state->devices[index].lost) == 0) simgpu_process.devices[there++] = index;
     }
     simgpu_process.count = there;
-    if (there > 0) {
+    if (there > 0 && simgpu_open_arena()) {
       simgpu_process.state = state;
       atomic_store(&simgpu_process.pid, (int)getpid());
     }

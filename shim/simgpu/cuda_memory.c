@@ -42,7 +42,7 @@ static size_t g_physical_count;
 
 static uint64_t rounded(uint64_t size, uint64_t unit) { return (size + unit - 1) / unit * unit; }
 
-static bool open_arena(void) {
+bool simgpu_open_arena(void) {
   if (g_arena != NULL) return true;
   g_file = memfd_create("simgpu", MFD_CLOEXEC);
   if (g_file < 0 || ftruncate(g_file, (off_t)kArena) != 0) return false;
@@ -133,7 +133,7 @@ static CUresult allocate(CUdeviceptr* result, uint64_t size, enum kind kind, str
   NEED(size <= kArena, CUDA_ERROR_OUT_OF_MEMORY);
   NEED(booked == 0 || simgpu_book(simgpu_process.state, context->device, (int64_t)booked), CUDA_ERROR_OUT_OF_MEMORY);
   pthread_mutex_lock(&g_lock);
-  uint64_t offset = open_arena() ? find_gap(rounded(size, 512), unit) : kArena;
+  uint64_t offset = simgpu_open_arena() ? find_gap(rounded(size, 512), unit) : kArena;
   CUdeviceptr base = (CUdeviceptr)(uintptr_t)g_arena + offset;
   bool done = offset < kArena && add((struct region){base, size, booked, kind, context, pool});
   if (done && pool != NULL) {
@@ -427,7 +427,7 @@ CUDA CUresult cuMemCreate(struct physical** handle, size_t size, const struct al
   pthread_mutex_lock(&g_lock);
   struct physical** grown = realloc(g_physical, (g_physical_count + 1) * sizeof *grown);
   if (grown != NULL) g_physical = grown;
-  uint64_t offset = physical != NULL && grown != NULL && open_arena() ? find_gap(size, SIMGPU_PAGE) : kArena;
+  uint64_t offset = physical != NULL && grown != NULL && simgpu_open_arena() ? find_gap(size, SIMGPU_PAGE) : kArena;
   if (offset < kArena) {
     *physical = (struct physical){offset, size, ordinal, 1};
     g_physical[g_physical_count++] = physical;

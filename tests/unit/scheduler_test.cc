@@ -240,7 +240,7 @@ TEST(Scheduler, WhatIsBoundToASlotRunsThereAndNowhereElse) {
   scheduler.finished(1, 6);
   EXPECT_EQ(scheduler.take(1), Taken(3)) << "the back half";
   scheduler.put_back(3);
-  scheduler.bind({0, 1, 2, 3, 4, 5}, 77, 0);
+  scheduler.bind({0, 1, 2, 3, 4, 5}, 77, 0, 0);
   scheduler.finished(1, 3);
   EXPECT_EQ(scheduler.take(1), std::nullopt);
   std::vector<std::size_t> ran;

@@ -22,7 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """0 also where there are none: that is an answer."""
-    found = _ask()
+    found = ask()
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
@@ -37,7 +37,8 @@ def run(options: argparse.Namespace) -> int:
     return 4 if found["visible_is_wrong"] else 0
 
 
-def _ask() -> Any:
+def ask() -> Any:
+    """What `holdfast gpus` of the engine says. Raises Mistake."""
     try:
         # A driver that hangs hangs that process only.
         done = subprocess.run([find_engine(), "gpus"], capture_output=True, text=True, timeout=_LIMIT, check=False)

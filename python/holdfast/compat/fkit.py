@@ -9,20 +9,23 @@ import argparse
 import functools
 import importlib.util
 import os
-from typing import Any, Callable, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import pytest
+
+if TYPE_CHECKING:
+    from holdfast.summary import Summary
 
 MARKS = {
     "fkit_skip": "this test needs no process of its own: it runs in a worker, with others (holdfast)",
     "fkit_serial": "no other fkit_serial test runs beside this one (holdfast)",
-    "fkit_multi_gpu": "needs several GPUs (as pytest-fkit: read by people only)",
-    "fkit_single_gpu": "needs one GPU (as pytest-fkit: read by people only)",
+    "fkit_multi_gpu": "needs several GPUs: --fkit-gpus-per-worker of them; where there is no GPU at all, none (holdfast)",
+    "fkit_single_gpu": "needs one GPU; where there is no GPU at all, none (holdfast)",
 }
 _OPTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("--fkit-timeout", "SECONDS", "600", "limit for one test (as --hf-timeout)"),
-    ("--fkit-workers", "N|auto", "1", "tests at a time; auto: half of the CPUs (as --hf-slots)"),
-    ("--fkit-gpus-per-worker", "N", "2", "checked; GPUs are not placed by this version"),
+    ("--fkit-workers", "N|auto", "1", "tests at a time; auto: as many as the GPUs allow, without GPUs half of the CPUs (as --hf-slots)"),
+    ("--fkit-gpus-per-worker", "N", "2", "GPUs for each test that says nothing else (as --hf-gpus-per-slot); without GPUs none"),
 )
 
 
@@ -66,7 +69,36 @@ def _value(config: pytest.Config, options: argparse.Namespace, name: str, parse:
 
 def slots(config: pytest.Config, options: argparse.Namespace, parse: Callable[[str], str]) -> str:
     found: str = _value(config, options, "--fkit-workers", parse)
-    return str(max(1, len(os.sched_getaffinity(0)) // 2)) if found == "auto" else found
+    if found != "auto":
+        return found
+    gpus = visible_gpus()
+    return str(max(1, gpus // max(1, gpus_per_worker(config, options)) if gpus else len(os.sched_getaffinity(0)) // 2))
+
+
+@functools.cache
+def visible_gpus() -> int:
+    """How many GPUs tests could be given; 0 where that cannot be told."""
+    from holdfast.cli.devices import ask
+    from holdfast.cli.files import Mistake
+
+    try:
+        return sum(1 for gpu in ask()["gpus"] if gpu["visible"] and not gpu["problem"])
+    except Mistake:
+        return 0  # The run itself says what is wrong.
+
+
+def gpus_per_worker(config: pytest.Config, options: argparse.Namespace) -> int:
+    return int(_value(config, options, "--fkit-gpus-per-worker", _count))
+
+
+def gpus(item: pytest.Item) -> int:
+    """What its marks ask for."""
+    config = item.config
+    if is_taken(config.pluginmanager):
+        return 0
+    if item.get_closest_marker("fkit_multi_gpu") is not None:
+        return max(2, gpus_per_worker(config, config.option))
+    return 1 if item.get_closest_marker("fkit_single_gpu") is not None else 0
 
 
 def timeout(config: pytest.Config, options: argparse.Namespace, parse: Callable[[str], float]) -> float:
@@ -77,11 +109,6 @@ def notes(config: pytest.Config) -> list[str]:
     """Lines for the header."""
     if is_taken(config.pluginmanager):
         return ["pytest-fkit is installed: --fkit and its marks are its own (`-p no:fkit` gives them to holdfast)"]
-    options = config.option
-    if is_enabled(config, options):
-        given = _value(config, options, "--fkit-gpus-per-worker", _count)
-        if getattr(options, "fkit_gpus_per_worker", None) is not None:
-            return [f"--fkit-gpus-per-worker={given}: GPUs are not placed by this version, every worker sees all of them"]
     return []
 
 
@@ -112,10 +139,16 @@ def token(item: pytest.Item) -> Optional[str]:
     return "fkit_serial" if serial else None
 
 
-def write_summary(config: pytest.Config, reporter: Any, crashed: list[str]) -> None:
-    if not is_enabled(config, config.option) or not crashed:
+def write_summary(config: pytest.Config, reporter: Any, summary: Summary) -> None:
+    out = [gpu["id"] for gpu in summary.gpus if gpu["out"]]
+    if not is_enabled(config, config.option) or not (summary.crashed or summary.gpu_errors or out):
         return
     reporter.section("pytest-fkit summary")
-    reporter.write_line(f"{len(crashed)} test(s) CRASHED (kept from ending the run by holdfast):")
-    for nodeid in crashed:
-        reporter.write_line(f"  - {nodeid}")
+    if summary.crashed:
+        reporter.write_line(f"{len(summary.crashed)} test(s) CRASHED (kept from ending the run by holdfast):")
+        for nodeid in summary.crashed:
+            reporter.write_line(f"  - {nodeid}")
+    if summary.gpu_errors:
+        reporter.write_line(f"GPU errors: {summary.gpu_errors} (retries: {summary.gpu_retries})")
+    if out:
+        reporter.write_line(f"GPUs out of use: {', '.join(out)}")

@@ -1,0 +1,100 @@
+#include "plan/device_book.h"
+
+#include <algorithm>
+#include <map>
+
+namespace holdfast::plan {
+
+namespace {
+
+// Of a device that tests share, this part stays free: contexts and fragments that nobody has booked.
+constexpr std::uint64_t kMarginPart = 20;
+
+DeviceSet bit(std::size_t device) { return DeviceSet{1} << device; }
+
+}  // namespace
+
+/// Ever.
+bool DeviceBook::suits(std::size_t device, const DeviceDemand& demand) const {
+  const Device& entry = devices_[device];
+  return entry.usable && (demand.allowed & bit(device)) != 0 && demand.memory <= entry.total;
+}
+
+/// Now.
+bool DeviceBook::has_room(std::size_t device, const DeviceDemand& demand) const {
+  const State& state = states_[device];
+  if (state.leases == 0) return true;  // All that it has; what others use of it is not ours to wait for.
+  if (state.whole || demand.memory == 0) return false;
+  const Device& entry = devices_[device];
+  std::uint64_t limit = entry.total - entry.total / kMarginPart;
+  return entry.foreign + state.booked + demand.memory <= limit;
+}
+
+bool DeviceBook::is_possible(const DeviceDemand& demand, DeviceSet avoid) const {
+  int found = 0;
+  for (std::size_t i = 0; i < devices_.size(); ++i) found += (avoid & bit(i)) == 0 && suits(i, demand) ? 1 : 0;
+  return found >= demand.count;
+}
+
+std::optional<Lease> DeviceBook::find(const DeviceDemand& demand, DeviceSet avoid, DeviceSet kept) const {
+  if (!is_possible(demand, avoid)) avoid = 0;
+  std::vector<std::size_t> candidates;
+  for (std::size_t i = 0; i < devices_.size(); ++i) {
+    bool taken = ((avoid | kept) & bit(i)) != 0;
+    if (!taken && suits(i, demand) && has_room(i, demand)) candidates.push_back(i);
+  }
+  if (static_cast<int>(candidates.size()) < demand.count) return std::nullopt;
+  std::map<int, int> on_node;
+  for (std::size_t i : candidates) ++on_node[devices_[i].node];
+  // What is fullest and still has room comes first, so that large holes stay; for whole devices, what others use least. Several
+  // stay on one node, if one has enough.
+  std::stable_sort(candidates.begin(), candidates.end(), [&](std::size_t a, std::size_t b) {
+    bool whole_node_a = on_node[devices_[a].node] >= demand.count;
+    bool whole_node_b = on_node[devices_[b].node] >= demand.count;
+    if (demand.count > 1 && whole_node_a != whole_node_b) return whole_node_a;
+    if (demand.count > 1 && devices_[a].node != devices_[b].node) return devices_[a].node < devices_[b].node;
+    if (demand.memory == 0) return devices_[a].foreign < devices_[b].foreign;
+    auto left = [&](std::size_t i) { return devices_[i].total - std::min(devices_[i].total, devices_[i].foreign + states_[i].booked); };
+    return left(a) < left(b);
+  });
+  Lease lease;
+  lease.memory = demand.memory;
+  for (int i = 0; i < demand.count; ++i) lease.devices.push_back(static_cast<int>(candidates[static_cast<std::size_t>(i)]));
+  std::sort(lease.devices.begin(), lease.devices.end());
+  return lease;
+}
+
+void DeviceBook::take(const Lease& lease) {
+  for (int device : lease.devices) {
+    State& state = states_[static_cast<std::size_t>(device)];
+    ++state.leases;
+    state.whole = state.whole || lease.memory == 0;
+    state.booked += lease.memory;
+  }
+}
+
+void DeviceBook::give_back(const Lease& lease) {
+  for (int device : lease.devices) {
+    State& state = states_[static_cast<std::size_t>(device)];
+    --state.leases;
+    if (lease.memory == 0) state.whole = false;
+    state.booked -= lease.memory;
+  }
+}
+
+DeviceSet DeviceBook::to_keep(const DeviceDemand& demand, DeviceSet avoid) const {
+  if (!is_possible(demand, avoid)) avoid = 0;
+  std::vector<std::size_t> candidates;
+  for (std::size_t i = 0; i < devices_.size(); ++i) {
+    if ((avoid & bit(i)) == 0 && suits(i, demand)) candidates.push_back(i);
+  }
+  std::stable_sort(candidates.begin(), candidates.end(), [&](std::size_t a, std::size_t b) {
+    if (states_[a].whole != states_[b].whole) return !states_[a].whole;
+    return states_[a].booked < states_[b].booked;
+  });
+  DeviceSet kept = 0;
+  for (std::size_t i = 0; i < candidates.size() && static_cast<int>(i) < demand.count; ++i) kept |= bit(candidates[i]);
+  return kept;
+}
+
+}  // namespace holdfast::plan
