@@ -171,14 +171,20 @@ DeviceSet Scheduler::avoided_by(std::size_t task) const {
   return found == avoided_.end() ? 0 : found->second;
 }
 
+/// Devices that are not for this test, since one waits for them that has waited long enough. Those that ask for the same are
+/// equal: of the chunks whose first tests do, only one is looked at.
+DeviceSet Scheduler::kept_from(std::size_t task) const {
+  bool waits = starving_ && *starving_ != task && states_[*starving_] == State::Waiting;
+  return waits && problem_.tasks[task].demand != problem_.tasks[*starving_].demand ? kept_free_ : 0;
+}
+
 /// Whether the devices that it asks for are there: those of the slot's process, or others that are free.
 bool Scheduler::has_devices(int slot, std::size_t task) const {
   const DeviceDemand& devices = demand_of(task).devices;
   if (devices.count == 0) return true;
   const Place& place = places_[static_cast<std::size_t>(slot)];
   if (place.kept && may_reuse(task)) return follows(slot, task) && covers(*place.kept, devices);
-  bool its_turn = starving_ == task;
-  return book_.find(devices, avoided_by(task), its_turn ? 0 : kept_free_).has_value();
+  return book_.find(devices, avoided_by(task), kept_from(task)).has_value();
 }
 
 // The first in order that waits for devices has a right to them, though what comes behind it may need fewer.
@@ -294,7 +300,7 @@ std::size_t Scheduler::hold(int slot, std::size_t task) {
     ++alone_held_;
   }
   if (demand.devices.count > 0 && !(place.kept && may_reuse(task))) {
-    Lease lease = *book_.find(demand.devices, avoided_by(task), starving_ == task ? 0 : kept_free_);
+    Lease lease = *book_.find(demand.devices, avoided_by(task), kept_from(task));
     book_.take(lease);
     if (may_reuse(task)) {
       place.kept = std::move(lease);

@@ -160,6 +160,7 @@ class Scheduler {
   std::size_t hold(int slot, std::size_t task);
   [[nodiscard]] bool has_devices(int slot, std::size_t task) const;
   void note_blocked(std::size_t task);
+  [[nodiscard]] DeviceSet kept_from(std::size_t task) const;
   std::size_t advance(int slot, int chunk);
 
   Problem problem_;
@@ -188,7 +189,7 @@ class Scheduler {
   std::map<std::size_t, DeviceSet> avoided_;  ///< By test.
   std::optional<std::size_t> starving_;       ///< The best test that waits for devices while others are given some,
   int passed_ = 0;                            ///< how many were,
-  DeviceSet kept_free_ = 0;                   ///< and what is kept free for it, once they are too many.
+  DeviceSet kept_free_ = 0;                   ///< and what is kept free for it as long as it waits, once they are too many.
   std::size_t waiting_ = 0;
   double remaining_ = 0;
 };

@@ -205,7 +205,7 @@ void Devices::take_in(const inventory::GpuLook& look) {
       continue;
     }
     if (same->uncorrected > entry.gpu.uncorrected) {
-      entry.events.push_back({now(), fmt::format("{} uncorrected ECC errors", same->uncorrected - entry.gpu.uncorrected), true});
+      entry.events.push_back({now(), fmt::format("{} uncorrected ECC errors", same->uncorrected - entry.gpu.uncorrected), true, true});
     }
     if (!same->problem.empty()) {
       take_out(device, same->problem);
@@ -225,7 +225,7 @@ void Devices::on_event(const inventory::GpuEvent& event) {
   for (Entry& entry : devices_) {
     if (entry.gpu.uuid != event.uuid && entry.gpu.parent != event.uuid) continue;
     std::string text = event.xid != 0 ? fmt::format("XID {}", event.xid) : "an uncorrected ECC error";
-    entry.events.push_back({now(), text, event.xid == 0 || is_hardware_xid(event.xid)});
+    entry.events.push_back({now(), text, true, event.xid == 0 || is_hardware_xid(event.xid)});
     host_.log("gpu_event", {{"gpu", entry.gpu.id}, {"xid", event.xid}});
   }
 }
@@ -263,7 +263,8 @@ void Devices::settle(Ended ended, std::function<void(Settled)> then) {
 
 void Devices::look_again(const std::shared_ptr<Settling>& settling) {
   if (blind_) {
-    weigh(settling);
+    // Never before settle() has returned.
+    loop_.call_after({}, [this, settling] { weigh(settling); });
     return;
   }
   probe_->look([this, settling](const inventory::GpuLook& look) {
@@ -328,8 +329,10 @@ void Devices::weigh(const std::shared_ptr<Settling>& settling) {
     for (int device : ended.lease.devices) {
       const Entry& entry = at(device);
       for (const Event& event : entry.events) {
-        if (event.at < ended.began) continue;
-        suspicion.evidence.push_back(fmt::format("GPU {}: {}", entry.gpu.id, event.text));
+        if (event.at < ended.began || !event.by_device) continue;
+        std::string text = fmt::format("GPU {}: {}", entry.gpu.id, event.text);
+        std::vector<std::string>& evidence = suspicion.evidence;
+        if (std::find(evidence.begin(), evidence.end(), text) == evidence.end()) evidence.push_back(text);
         suspicion.proved = suspicion.proved || event.hardware;
       }
       if (!entry.out.empty()) {
@@ -411,7 +414,7 @@ void Devices::strike(plan::DeviceSet devices, const std::string& why) {
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     if ((devices >> i & 1U) == 0) continue;
     Entry& entry = devices_[i];
-    entry.events.push_back({now(), why, false});
+    entry.events.push_back({now(), why, false, false});
     if (++entry.strikes >= kMostStrikes && entry.out.empty()) {
       take_out(static_cast<int>(i), fmt::format("{} failures in a row that other devices did not have", entry.strikes));
     }

@@ -106,6 +106,7 @@ class Devices {
   struct Event {
     double at;
     std::string text;
+    bool by_device;  ///< It said so itself; otherwise it is what came of a test.
     bool hardware;
   };
   struct Entry {
