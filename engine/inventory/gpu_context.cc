@@ -1,5 +1,5 @@
-// Whether a GPU can be used: a context, a little memory, a copy there and back. By the driver's own functions, in a process that is
-// there for this alone. Names and numbers are from the public references of the CUDA driver API and of HIP.
+// Whether a GPU can be used: a context, a little memory, a copy there and back. By the driver's own functions, in a process
+// that is there for this alone. Names and numbers are from the public references of the CUDA driver API and of HIP.
 #include <dlfcn.h>
 #include <fmt/format.h>
 
@@ -65,8 +65,7 @@ int probe_cuda(void* library) {
   driver.call<int(Pointer, unsigned, std::size_t)>("cuMemsetD32_v2", memory, kPattern, back.size());
   driver.call<int(void*, Pointer, std::size_t)>("cuMemcpyDtoH_v2", static_cast<void*>(back.data()), memory, sizeof back);
   driver.call<int()>("cuCtxSynchronize");
-  if (!driver.failed() && back.back() != kPattern)
-    driver.give_up("what was written to it does not come back");
+  if (!driver.failed() && back.back() != kPattern) driver.give_up("what was written to it does not come back");
   driver.call<int(Pointer)>("cuMemFree_v2", memory);
   return driver.end("cuGetErrorString");
 }

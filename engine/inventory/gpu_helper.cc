@@ -44,7 +44,8 @@ std::string own_program() {
 
 }  // namespace
 
-// ---- the engine's end --------------------------------------------------------------------------------------------------------
+// ---- the engine's end
+// --------------------------------------------------------------------------------------------------------
 
 HelperProbe::~HelperProbe() {
   for (auto& [number, pending] : pending_) loop_.cancel(pending.timer);
@@ -90,8 +91,8 @@ void HelperProbe::look(OnLook then) {
 void HelperProbe::probe(const Gpu& gpu, OnProbed then) {
   wire::Json environment = wire::Json::object();
   for (const auto& [name, value] : environment_for({gpu})) environment[name] = value;
-  ask({{"t", "probe"}, {"vendor", gpu.vendor}, {"environment", std::move(environment)}},
-      Pending{nullptr, std::move(then)}, kProbe + kLook);
+  ask({{"t", "probe"}, {"vendor", gpu.vendor}, {"environment", std::move(environment)}}, Pending{nullptr, std::move(then)},
+      kProbe + kLook);
 }
 
 void HelperProbe::watch(bool on) {
@@ -122,7 +123,8 @@ void HelperProbe::on_frame(const wire::Json& frame) {
   }
   look.problems = frame.value("problems", std::vector<std::string>{});
   for (const wire::Json& peak : frame.value("peaks", wire::Json::array())) {
-    look.peaks.push_back({peak.value("uuid", ""), peak.value("pids", std::vector<int>{}), peak.value("bytes", std::uint64_t{0})});
+    look.peaks.push_back(
+        {peak.value("uuid", ""), peak.value("pids", std::vector<int>{}), peak.value("bytes", std::uint64_t{0})});
   }
   pending.looked(look);
 }
@@ -144,7 +146,8 @@ void HelperProbe::lost(const std::string& why) {
   });
 }
 
-// ---- the helper --------------------------------------------------------------------------------------------------------------
+// ---- the helper
+// --------------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -213,8 +216,13 @@ class Helper {
       peaks.push_back({{"uuid", key.first}, {"pids", peak.pids}, {"bytes", peak.bytes}});
     }
     // What has ended is not told again.
-    for (auto it = peaks_.begin(); it != peaks_.end();) it = os::is_running(it->first.second) ? std::next(it) : peaks_.erase(it);
-    channel_->send({{"t", "look"}, {"n", number}, {"gpus", gpus}, {"problems", problems_}, {"peaks", peaks},
+    for (auto it = peaks_.begin(); it != peaks_.end();)
+      it = os::is_running(it->first.second) ? std::next(it) : peaks_.erase(it);
+    channel_->send({{"t", "look"},
+                    {"n", number},
+                    {"gpus", gpus},
+                    {"problems", problems_},
+                    {"peaks", peaks},
                     {"samples", std::exchange(samples_, wire::Json::array())}});
   }
 
@@ -251,17 +259,19 @@ class Helper {
       return;
     }
     probing->timer = loop_.call_after(os::seconds(kProbe), [probing] { os::send_signal(probing->pidfd, SIGKILL); });
-    [[maybe_unused]] Status watched = loop_.watch(probing->pidfd.get(), EPOLLIN, [this, probing, number, pid = *pid](std::uint32_t) {
-      loop_.cancel(probing->timer);
-      loop_.unwatch(probing->pidfd.get());
-      int status = 0;
-      ::waitpid(pid, &status, 0);
-      bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-      std::string text = os::read_tail(probing->output.get(), 1000);
-      if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) text = fmt::format("it does not answer within {:g} s", kProbe);
-      if (!good && text.empty()) text = fmt::format("the process that probed it ended with status {:#x}", status);
-      channel_->send({{"t", "probe"}, {"n", number}, {"good", good}, {"text", text}});
-    });
+    [[maybe_unused]] Status watched =
+        loop_.watch(probing->pidfd.get(), EPOLLIN, [this, probing, number, pid = *pid](std::uint32_t) {
+          loop_.cancel(probing->timer);
+          loop_.unwatch(probing->pidfd.get());
+          int status = 0;
+          ::waitpid(pid, &status, 0);
+          bool good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+          std::string text = os::read_tail(probing->output.get(), 1000);
+          if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+            text = fmt::format("it does not answer within {:g} s", kProbe);
+          if (!good && text.empty()) text = fmt::format("the process that probed it ended with status {:#x}", status);
+          channel_->send({{"t", "probe"}, {"n", number}, {"good", good}, {"text", text}});
+        });
   }
 
   os::Loop& loop_;

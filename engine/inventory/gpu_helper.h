@@ -1,8 +1,8 @@
-// The process that talks to the GPUs' drivers, for a driver may hang, crash or start threads: `holdfast gpu-helper`. The engine's end
-// of it is HelperProbe. The frames between them are in protocol/gpus.md.
+// The process that talks to the GPUs' drivers, for a driver may hang, crash or start threads: `holdfast gpu-helper`. The
+// engine's end of it is HelperProbe. The frames between them are in protocol/gpus.md.
 //
-// HelperProbe promises that every call is answered in time, whatever the driver does: a helper that does not answer is killed, and a
-// new one is started for the next call, three times at most.
+// HelperProbe promises that every call is answered in time, whatever the driver does: a helper that does not answer is killed,
+// and a new one is started for the next call, three times at most.
 #pragma once
 
 #include <deque>

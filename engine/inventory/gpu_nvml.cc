@@ -1,5 +1,5 @@
-// NVIDIA's devices by NVML. Names, structures and numbers are from NVML's public API reference; tests/real/nvml_header.py compares
-// them with the header that PyPI has.
+// NVIDIA's devices by NVML. Names, structures and numbers are from NVML's public API reference; tests/real/nvml_header.py
+// compares them with the header that PyPI has.
 #include <dlfcn.h>
 #include <fmt/format.h>
 

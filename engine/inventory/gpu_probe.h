@@ -1,4 +1,5 @@
-// GpuProbe: how the engine looks at GPUs. The seam between what decides (run/devices.h) and a process that talks to the drivers.
+// GpuProbe: how the engine looks at GPUs. The seam between what decides (run/devices.h) and a process that talks to the
+// drivers.
 #pragma once
 
 #include <sys/types.h>

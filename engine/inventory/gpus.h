@@ -23,9 +23,9 @@ struct Gpu {
   std::string uuid;
   std::string name;
   std::string pci;
-  std::string arch;     ///< Compute capability, "9.0"; empty where nobody says.
-  std::string parent;   ///< The UUID of the device that it is an instance of.
-  int numa = -1;        ///< Node; -1 where nobody says.
+  std::string arch;         ///< Compute capability, "9.0"; empty where nobody says.
+  std::string parent;       ///< The UUID of the device that it is an instance of.
+  int numa = -1;            ///< Node; -1 where nobody says.
   std::uint64_t total = 0;  ///< Bytes.
   std::uint64_t used = 0;
   std::uint64_t uncorrected = 0;  ///< ECC errors since the driver was loaded.

@@ -42,8 +42,10 @@ ALTER TABLE results ADD COLUMN vram INTEGER NOT NULL DEFAULT 0;
 
 // Half of the weight is on the newest run: a test that has become slower is soon known as slow, one odd run is soon forgotten.
 constexpr const char* kUpsert =
-    "INSERT INTO tests(id, duration, memory, runs, cpu, written, vram) VALUES(?1, ?2, ?3, 1, ?4, ?5, ?6) ON CONFLICT(id) DO UPDATE SET"
-    " duration=0.5*duration+0.5*?2, memory=max(?3, memory*9/10), runs=runs+1, cpu=0.5*cpu+0.5*?4, written=max(?5, written*9/10),"
+    "INSERT INTO tests(id, duration, memory, runs, cpu, written, vram) VALUES(?1, ?2, ?3, 1, ?4, ?5, ?6) ON CONFLICT(id) DO "
+    "UPDATE SET"
+    " duration=0.5*duration+0.5*?2, memory=max(?3, memory*9/10), runs=runs+1, cpu=0.5*cpu+0.5*?4, written=max(?5, "
+    "written*9/10),"
     " vram=max(?6, vram*9/10)"
     " RETURNING test";
 
@@ -134,7 +136,8 @@ Status History::write(const PastRun& run, const std::vector<PastResult>& results
   Result<Statement> add_run = db_->prepare("INSERT INTO runs(started, seconds, slots, tests) VALUES(?, ?, ?, ?) RETURNING run");
   Result<Statement> upsert = db_->prepare(kUpsert);
   Result<Statement> add = db_->prepare(
-      "INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory, cpu, written, vram) VALUES(?, ?, ?, ?, ?, ?, ?, "
+      "INSERT OR REPLACE INTO results(run, test, verdict, notes, duration, memory, cpu, written, vram) VALUES(?, ?, ?, ?, ?, "
+      "?, ?, "
       "?, ?)");
   for (const auto* statement : {&add_run, &upsert, &add}) {
     if (!*statement) return tl::unexpected<Error>(statement->error());

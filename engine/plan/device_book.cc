@@ -30,6 +30,12 @@ bool DeviceBook::has_room(std::size_t device, const DeviceDemand& demand) const 
   return entry.foreign + state.booked + demand.memory <= limit;
 }
 
+/// By others, who may never leave.
+bool DeviceBook::is_crowded(std::size_t device, const DeviceDemand& demand) const {
+  const Device& entry = devices_[device];
+  return demand.memory > entry.total - std::min(entry.total, entry.foreign);
+}
+
 bool DeviceBook::is_possible(const DeviceDemand& demand, DeviceSet avoid) const {
   int found = 0;
   for (std::size_t i = 0; i < devices_.size(); ++i) found += (avoid & bit(i)) == 0 && suits(i, demand) ? 1 : 0;
@@ -38,9 +44,15 @@ bool DeviceBook::is_possible(const DeviceDemand& demand, DeviceSet avoid) const 
 
 std::optional<Lease> DeviceBook::find(const DeviceDemand& demand, DeviceSet avoid, DeviceSet kept) const {
   if (!is_possible(demand, avoid)) avoid = 0;
+  int roomy = 0;
+  for (std::size_t i = 0; i < devices_.size(); ++i) {
+    roomy += (avoid & bit(i)) == 0 && suits(i, demand) && !is_crowded(i, demand) ? 1 : 0;
+  }
+  // Where others have so much of all of them, waiting would not help: then it must do with what there is.
+  bool only_roomy = roomy >= demand.count;
   std::vector<std::size_t> candidates;
   for (std::size_t i = 0; i < devices_.size(); ++i) {
-    bool taken = ((avoid | kept) & bit(i)) != 0;
+    bool taken = ((avoid | kept) & bit(i)) != 0 || (only_roomy && is_crowded(i, demand));
     if (!taken && suits(i, demand) && has_room(i, demand)) candidates.push_back(i);
   }
   if (static_cast<int>(candidates.size()) < demand.count) return std::nullopt;
@@ -54,7 +66,9 @@ std::optional<Lease> DeviceBook::find(const DeviceDemand& demand, DeviceSet avoi
     if (demand.count > 1 && whole_node_a != whole_node_b) return whole_node_a;
     if (demand.count > 1 && devices_[a].node != devices_[b].node) return devices_[a].node < devices_[b].node;
     if (demand.memory == 0) return devices_[a].foreign < devices_[b].foreign;
-    auto left = [&](std::size_t i) { return devices_[i].total - std::min(devices_[i].total, devices_[i].foreign + states_[i].booked); };
+    auto left = [&](std::size_t i) {
+      return devices_[i].total - std::min(devices_[i].total, devices_[i].foreign + states_[i].booked);
+    };
     return left(a) < left(b);
   });
   Lease lease;

@@ -2,7 +2,8 @@
 //
 // It promises:
 // - all devices of a lease are given out at once, or none;
-// - the memory booked of a device is never more than it has, less a margin where tests share it; a lease of a whole device has it
+// - the memory booked of a device is never more than it has, less a margin where tests share it; a lease of a whole device has
+// it
 //   alone;
 // - a device that is out of use is never given out.
 #pragma once
@@ -20,7 +21,7 @@ inline constexpr std::size_t kMostDevices = 64;
 /// What a test asks for.
 struct DeviceDemand {
   int count = 0;
-  std::uint64_t memory = 0;    ///< Bytes of each; 0 for whole devices.
+  std::uint64_t memory = 0;           ///< Bytes of each; 0 for whole devices.
   DeviceSet allowed = ~DeviceSet{0};  ///< By architecture and the like.
   bool operator==(const DeviceDemand& other) const {
     return count == other.count && memory == other.memory && allowed == other.allowed;
@@ -65,6 +66,7 @@ class DeviceBook {
   };
   [[nodiscard]] bool suits(std::size_t device, const DeviceDemand& demand) const;
   [[nodiscard]] bool has_room(std::size_t device, const DeviceDemand& demand) const;
+  [[nodiscard]] bool is_crowded(std::size_t device, const DeviceDemand& demand) const;
 
   std::vector<Device> devices_;
   std::vector<State> states_;

@@ -49,9 +49,20 @@ std::vector<int> cpus_of_node(int node) {
 
 std::string gpu_words_in(const std::string& text) {
   static constexpr std::array<const char*, 14> kWords = {
-      "CUDA out of memory", "CUDA error",         "CUDA_ERROR_",      "HIP error",  "HIP out of memory", "hipErrorNoBinaryForGpu",
-      "hipErrorOutOfMemory", "NCCL error",        "device-side assert", "GPU not found", "no GPU",        "cudaErrorNoDevice",
-      "hipErrorNoDevice",   "cudaErrorMemoryAllocation",
+      "CUDA out of memory",
+      "CUDA error",
+      "CUDA_ERROR_",
+      "HIP error",
+      "HIP out of memory",
+      "hipErrorNoBinaryForGpu",
+      "hipErrorOutOfMemory",
+      "NCCL error",
+      "device-side assert",
+      "GPU not found",
+      "no GPU",
+      "cudaErrorNoDevice",
+      "hipErrorNoDevice",
+      "cudaErrorMemoryAllocation",
   };
   auto same = [](char a, char b) {
     return std::tolower(static_cast<unsigned char>(a)) == std::tolower(static_cast<unsigned char>(b));
@@ -64,7 +75,8 @@ std::string gpu_words_in(const std::string& text) {
 }
 
 bool is_hardware_xid(int xid) {
-  // Double-bit ECC, page retirement and row remapping, NVLink, fallen off the bus, contained and uncontained ECC, GSP, recovery.
+  // Double-bit ECC, page retirement and row remapping, NVLink, fallen off the bus, contained and uncontained ECC, GSP,
+  // recovery.
   static constexpr std::array<int, 14> kHardware = {48, 62, 63, 64, 74, 79, 92, 94, 95, 119, 120, 140, 143, 154};
   return std::find(kHardware.begin(), kHardware.end(), xid) != kHardware.end();
 }
@@ -76,7 +88,8 @@ Devices::Devices(os::Loop& loop, std::unique_ptr<inventory::GpuProbe> probe, Dev
 
 Devices::~Devices() = default;
 
-// ---- what there is -----------------------------------------------------------------------------------------------------------
+// ---- what there is
+// -----------------------------------------------------------------------------------------------------------
 
 void Devices::open(int most, std::function<void(Status)> then) {
   probe_->look([this, most, then = std::move(then)](const inventory::GpuLook& look) {
@@ -163,12 +176,14 @@ bool Devices::any_usable() const {
 std::string Devices::why_unusable() const {
   std::string text = why_none_;
   for (const Entry& entry : devices_) {
-    if (!entry.out.empty()) text += fmt::format("{}GPU {} is out of use ({})", text.empty() ? "" : "; ", entry.gpu.id, entry.out);
+    if (!entry.out.empty())
+      text += fmt::format("{}GPU {} is out of use ({})", text.empty() ? "" : "; ", entry.gpu.id, entry.out);
   }
   return text;
 }
 
-// ---- what they say -----------------------------------------------------------------------------------------------------------
+// ---- what they say
+// -----------------------------------------------------------------------------------------------------------
 
 /// Whether a process belongs to this run: the engine is among its ancestors.
 bool Devices::is_ours(pid_t pid) {
@@ -186,6 +201,15 @@ std::uint64_t Devices::unaccounted(const Entry& entry) const {
   return entry.gpu.used - std::min(entry.gpu.used, held);
 }
 
+/// The same device as it is now. One that was lost from the start has no UUID, only its place.
+const inventory::Gpu* Devices::same_in(const inventory::GpuLook& look, const inventory::Gpu& gpu) {
+  for (const inventory::Gpu& other : look.gpus) {
+    bool same = gpu.uuid.empty() || other.uuid.empty() ? other.id == gpu.id : other.uuid == gpu.uuid;
+    if (same && other.vendor == gpu.vendor) return &other;
+  }
+  return nullptr;
+}
+
 void Devices::take_in(const inventory::GpuLook& look) {
   for (const inventory::GpuSample& sample : look.samples) {
     for (Entry& entry : devices_) {
@@ -196,16 +220,15 @@ void Devices::take_in(const inventory::GpuLook& look) {
   }
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     Entry& entry = devices_[i];
-    auto same = std::find_if(look.gpus.begin(), look.gpus.end(), [&](const inventory::Gpu& gpu) {
-      return gpu.uuid == entry.gpu.uuid && gpu.vendor == entry.gpu.vendor;
-    });
+    const inventory::Gpu* same = same_in(look, entry.gpu);
     auto device = static_cast<int>(i);
-    if (same == look.gpus.end()) {
+    if (same == nullptr) {
       take_out(device, "it is no longer there");
       continue;
     }
     if (same->uncorrected > entry.gpu.uncorrected) {
-      entry.events.push_back({now(), fmt::format("{} uncorrected ECC errors", same->uncorrected - entry.gpu.uncorrected), true, true});
+      entry.events.push_back(
+          {now(), fmt::format("{} uncorrected ECC errors", same->uncorrected - entry.gpu.uncorrected), true, true});
     }
     if (!same->problem.empty()) {
       take_out(device, same->problem);
@@ -230,7 +253,8 @@ void Devices::on_event(const inventory::GpuEvent& event) {
   }
 }
 
-// ---- who has them ------------------------------------------------------------------------------------------------------------
+// ---- who has them
+// ------------------------------------------------------------------------------------------------------------
 
 void Devices::begin(const plan::Lease& lease, const std::string& id) {
   if (leases_++ == 0) probe_->watch(true);
@@ -270,7 +294,8 @@ void Devices::look_again(const std::shared_ptr<Settling>& settling) {
   probe_->look([this, settling](const inventory::GpuLook& look) {
     if (!look.answered) {
       if (!std::exchange(blind_, true)) {
-        host_.note(fmt::format("the GPUs cannot be looked at any more ({}): leases go on without", fmt::join(look.problems, "; ")));
+        host_.note(
+            fmt::format("the GPUs cannot be looked at any more ({}): leases go on without", fmt::join(look.problems, "; ")));
       }
       weigh(settling);
       return;
@@ -314,9 +339,9 @@ void Devices::charge(Settling& settling) {
     for (const inventory::GpuProcess& process : at(device).gpu.processes) {
       // Began during the test, and is none of this run's other processes: the test has had it started by somebody else.
       if (os::start_time(process.pid) < ended.began || is_ours(process.pid)) continue;
-      settling.result.leaks.push_back({"gpu", fmt::format("process {} ({}), which began during the test, holds {} of GPU {}",
-                                                          process.pid, os::command_line(process.pid), gib(process.bytes),
-                                                          at(device).gpu.id)});
+      settling.result.leaks.push_back(
+          {"gpu", fmt::format("process {} ({}), which began during the test, holds {} of GPU {}", process.pid,
+                              os::command_line(process.pid), gib(process.bytes), at(device).gpu.id)});
     }
   }
 }
@@ -404,7 +429,8 @@ void Devices::rename(const plan::Lease& lease, const std::string& from, const st
   }
 }
 
-// ---- whom to trust -----------------------------------------------------------------------------------------------------------
+// ---- whom to trust
+// -----------------------------------------------------------------------------------------------------------
 
 void Devices::worked(const plan::Lease& lease) {
   for (int device : lease.devices) at(device).strikes = 0;
@@ -438,9 +464,8 @@ void Devices::try_again(std::function<void()> then) {
     };
     for (std::size_t i = 0; look.answered && i < devices_.size(); ++i) {
       if (devices_[i].out.empty()) continue;
-      auto same = std::find_if(look.gpus.begin(), look.gpus.end(),
-                               [&](const inventory::Gpu& gpu) { return gpu.uuid == devices_[i].gpu.uuid && gpu.problem.empty(); });
-      if (same == look.gpus.end()) continue;
+      const inventory::Gpu* same = same_in(look, devices_[i].gpu);
+      if (same == nullptr || !same->problem.empty()) continue;
       ++*left;
       probe_->probe(*same, [this, i, gpu = *same, done](bool good, const std::string&) {
         Entry& entry = devices_[i];

@@ -1,5 +1,6 @@
-// Devices: the GPUs of a run. Knows them by a GpuProbe, says what a lease looks like to a test, sees to it that a device's memory is
-// back before it is leased again, collects what speaks against a device, and takes one out of use that cannot be relied on.
+// Devices: the GPUs of a run. Knows them by a GpuProbe, says what a lease looks like to a test, sees to it that a device's
+// memory is back before it is leased again, collects what speaks against a device, and takes one out of use that cannot be
+// relied on.
 //
 // It promises:
 // - settle() calls back once, within kMemoryLimit and two probes, whatever the devices do;
@@ -28,8 +29,8 @@ struct Settled {
   Suspicion suspicion;
 };
 
-/// The words of pytest-fkit's documentation, and the driver's own: what in a failure's text makes it look like a device's. Empty
-/// if nothing does.
+/// The words of pytest-fkit's documentation, and the driver's own: what in a failure's text makes it look like a device's.
+/// Empty if nothing does.
 std::string gpu_words_in(const std::string& text);
 /// Whether the driver writes this XID for faults of the device, and not of programs (NVIDIA's XID documentation).
 bool is_hardware_xid(int xid);
@@ -68,8 +69,8 @@ class Devices {
   void end(const plan::Lease& lease, const std::string& id);
   /// Somebody else has what was begun under another name.
   void rename(const plan::Lease& lease, const std::string& from, const std::string& to);
-  /// The test (or the process that was kept) with these devices is over: waits for their memory. `failure`: the words of one that
-  /// has failed; null for one that has not. `dead`: it crashed or hung. `shared`: others were on its devices.
+  /// The test (or the process that was kept) with these devices is over: waits for their memory. `failure`: the words of one
+  /// that has failed; null for one that has not. `dead`: it crashed or hung. `shared`: others were on its devices.
   struct Ended {
     plan::Lease lease;
     std::string id;
@@ -128,6 +129,7 @@ class Devices {
   void take_out(int device, const std::string& why);
   void look_again(const std::shared_ptr<Settling>& settling);
   [[nodiscard]] std::uint64_t unaccounted(const Entry& entry) const;
+  [[nodiscard]] static const inventory::Gpu* same_in(const inventory::GpuLook& look, const inventory::Gpu& gpu);
   [[nodiscard]] static bool is_ours(pid_t pid);
   void charge(Settling& settling);
   void weigh(const std::shared_ptr<Settling>& settling);

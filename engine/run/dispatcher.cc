@@ -715,8 +715,8 @@ void Dispatcher::decide(Attempt attempt) {
     broker_.blame(needs_of(attempt.test), attempt.lost);
   }
   add_to_phase(attempt.reports, "setup", std::exchange(state.setup, 0));
-  Verdict verdict{attempt.test,      std::move(record), std::move(notes),    std::move(attempt.reports),
-                  std::move(detail), attempt.memory,    attempt.vram, attempt.usage.cpu(), attempt.usage.written};
+  Verdict verdict{attempt.test,   std::move(record), std::move(notes),    std::move(attempt.reports), std::move(detail),
+                  attempt.memory, attempt.vram,      attempt.usage.cpu(), attempt.usage.written};
   settle_around(attempt.test);
   if (!hold(verdict)) conclude(std::move(verdict));
   if (attempt.scope >= 0) on_setup_failed(attempt, false);
@@ -733,7 +733,8 @@ void Dispatcher::conclude(Verdict verdict) {
   state.settled = true;
   state.earlier.clear();
   const std::string& id = ids_[verdict.test];
-  results_.push_back({id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu, verdict.written, verdict.vram});
+  results_.push_back(
+      {id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu, verdict.written, verdict.vram});
   settle(record, id, false, std::move(verdict.reports), std::move(verdict.detail));
 }
 
@@ -966,9 +967,9 @@ void Dispatcher::end() {
 
 void Dispatcher::kill_strays() {
   for (pid_t child : os::children_of(::getpid())) {
-    bool ours = root_->owns(child) || broker_.owns(child) || (devices_ != nullptr && devices_->owns(child)) || std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) {
-                  return s->zygote_pid() == child || s->looks_with(child);
-                });
+    bool ours = root_->owns(child) || broker_.owns(child) || (devices_ != nullptr && devices_->owns(child)) ||
+                std::any_of(slots_.begin(), slots_.end(),
+                            [child](const auto& s) { return s->zygote_pid() == child || s->looks_with(child); });
     if (ours) continue;
     for (pid_t below : os::descendants_of(child)) ::kill(below, SIGKILL);
     ::kill(child, SIGKILL);

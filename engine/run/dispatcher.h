@@ -239,8 +239,8 @@ class Dispatcher {
   GpuOptions gpu_options_;
   std::unique_ptr<Devices> devices_;  ///< Absent where no test wants any.
   bool gpus_asked_ = false, gpus_known_ = false, gpu_waiting_ = false;
-  os::Time gpu_deadline_{};    ///< Until when tests wait for GPUs that are out of use.
-  std::set<int> kept_begun_;   ///< Slots whose kept process has devices that were begun.
+  os::Time gpu_deadline_{};   ///< Until when tests wait for GPUs that are out of use.
+  std::set<int> kept_begun_;  ///< Slots whose kept process has devices that were begun.
   Broker broker_;
   std::vector<Broker::Needs> needs_{{}};                           ///< Different ones that tests have,
   std::map<Broker::Needs, std::uint32_t> needs_numbers_{{{}, 0}};  ///< and where each of them is.

@@ -25,6 +25,8 @@ DevicesHost Dispatcher::devices_host() {
   host.log = [this](const char* kind, const nlohmann::ordered_json& fields) { log_event(kind, fields); };
   host.on_usable = [this](int device, bool usable) {
     if (device >= static_cast<int>(queue_.devices().size())) return;  // Before the scheduler knows of any.
+    // One that comes back may have been unknown until now.
+    if (usable) queue_.devices().change(device) = devices_->for_plan()[static_cast<std::size_t>(device)];
     queue_.devices().change(device).usable = usable;
     // Not from inside of what is going on there.
     loop_.call_after({}, [this] {
@@ -91,12 +93,14 @@ std::string Dispatcher::why_no_gpus(const plan::DeviceDemand& demand, bool ever)
     return fmt::format("it asks for {} GPU(s), and there is none: {}", demand.count, why);
   }
   if (!ever && !devices_->why_unusable().empty()) {
-    return fmt::format("it asks for {} GPU(s), and {} of {} can be used: {}", demand.count, suiting, all, devices_->why_unusable());
+    return fmt::format("it asks for {} GPU(s), and {} of {} can be used: {}", demand.count, suiting, all,
+                       devices_->why_unusable());
   }
-  std::string what = demand.memory > 0 ? fmt::format(" with {:.1f} GiB each", static_cast<double>(demand.memory) / (1U << 30U)) : "";
+  std::string what =
+      demand.memory > 0 ? fmt::format(" with {:.1f} GiB each", static_cast<double>(demand.memory) / (1U << 30U)) : "";
   std::string kind = demand.allowed != ~plan::DeviceSet{0} ? " of the architecture that it names" : "";
-  return fmt::format("it asks for {} GPU(s){}{}, and {} of the {} here suit(s); the largest has {:.1f} GiB", demand.count, what, kind,
-                     suiting, all, static_cast<double>(largest) / (1U << 30U));
+  return fmt::format("it asks for {} GPU(s){}{}, and {} of the {} here suit(s); the largest has {:.1f} GiB", demand.count, what,
+                     kind, suiting, all, static_cast<double>(largest) / (1U << 30U));
 }
 
 /// Tests that were to run on GPUs of which none is left (or was there from the start) end here.
@@ -154,7 +158,8 @@ void Dispatcher::wait_for_gpus() {
   (*again)();
 }
 
-// ---- leases ------------------------------------------------------------------------------------------------------------------
+// ---- leases
+// ------------------------------------------------------------------------------------------------------------------
 
 /// Gives the devices of its lease to a test that is about to begin.
 void Dispatcher::lend(Order& order, int slot) {
@@ -280,7 +285,8 @@ std::string Dispatcher::blame_devices(Test& test, const std::string& id, bool go
     attempt.detail["was"] = attempt.verdict;
     attempt.verdict = "infra";
     blamed = fmt::format("{} ({})", devices_->names_of(attempt.suspicion.devices), fmt::join(attempt.suspicion.evidence, "; "));
-    devices_->strike(attempt.suspicion.devices, fmt::format("{} failed here, and {}", id, good ? "passed elsewhere" : "that was proved"));
+    devices_->strike(attempt.suspicion.devices,
+                     fmt::format("{} failed here, and {}", id, good ? "passed elsewhere" : "that was proved"));
   }
   return blamed;
 }

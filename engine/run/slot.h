@@ -61,7 +61,7 @@ struct Attempt {
   std::uint64_t memory = 0;         ///< Bytes that its process grew by at most; 0 for one that ran in a worker.
   std::uint64_t vram = 0;           ///< Bytes that it had at most of one GPU, as far as anybody saw.
   Suspicion suspicion;
-  std::vector<std::string> lost;    ///< Resources that did not work any more at its end.
+  std::vector<std::string> lost;  ///< Resources that did not work any more at its end.
   Evidence evidence;
   wire::Json reports = wire::Json::array();
   wire::Json done = wire::Json::object();  ///< The process's last frame.

@@ -15,6 +15,7 @@ void Slot::answer(const std::vector<Order>& next, bool go) {
   auto named = [](const Order& order) {
     wire::Json frame = {{"test", order.test}, {"id", order.id}};
     if (!order.look) frame["look"] = false;
+    if (!order.gpus.is_null()) frame["gpus"] = order.gpus;
     return frame;
   };
   wire::Json frame = {{"t", "next"}};
@@ -62,6 +63,7 @@ void Slot::go_on_in_worker(std::optional<Attempt> ended) {
     poisoned_ = false;
     std::deque<Order> promised = std::exchange(announced_, {});
     worker_ = std::move(current_);
+    retiring_ = true;  // Before anybody hears of it: nothing is to be begun here.
     if (ended) host_.on_finished(std::move(*ended));
     for (; !promised.empty(); promised.pop_back()) host_.on_abandoned(promised.back().test, id_);
     if (!shut_ && worker_ != nullptr) retire_worker();

@@ -45,7 +45,8 @@ namespace {
 // Whether a device is of one of these: "9.0" or "sm_90" is that one, ">=8.0" it or a later one.
 bool has_arch(const inventory::Gpu& gpu, const std::vector<std::string>& wanted) {
   auto number = [](std::string text) {
-    if (text.rfind("sm_", 0) == 0 && text.size() > 4) text = text.substr(3, text.size() - 4) + "." + text.substr(text.size() - 1);
+    if (text.rfind("sm_", 0) == 0 && text.size() > 4)
+      text = text.substr(3, text.size() - 4) + "." + text.substr(text.size() - 1);
     int major = 0;
     int minor = 0;
     return std::sscanf(text.c_str(), "%d.%d", &major, &minor) >= 1 ? 100 * major + minor : -1;

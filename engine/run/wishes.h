@@ -30,9 +30,11 @@ class Wishes {
   /// What earlier runs know of a test. One that declared its memory keeps to that. `memory_limit`: bytes that there are.
   void know(std::size_t test, const journal::Known& known, std::uint64_t memory_limit);
   /// Whether any test has named GPUs.
-  [[nodiscard]] bool any_gpus() const { return std::any_of(gpus_.begin(), gpus_.end(), [](const GpuWish& g) { return g.named; }); }
-  /// What there is. Tests that say nothing of GPUs get `per_slot` of them. Where there is none at all, those that ask for them by
-  /// another runner's names (and, with `soft`, those that say nothing) go without. Before know().
+  [[nodiscard]] bool any_gpus() const {
+    return std::any_of(gpus_.begin(), gpus_.end(), [](const GpuWish& g) { return g.named; });
+  }
+  /// What there is. Tests that say nothing of GPUs get `per_slot` of them. Where there is none at all, those that ask for them
+  /// by another runner's names (and, with `soft`, those that say nothing) go without. Before know().
   void set_gpus(const std::vector<inventory::Gpu>& gpus, int per_slot, bool soft);
   [[nodiscard]] plan::Problem problem(const Dealing& dealing) const;
   [[nodiscard]] const plan::Demand& demand_of(std::size_t test) const { return demands_[wishes_[test].demand]; }

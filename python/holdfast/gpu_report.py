@@ -21,7 +21,11 @@ def write(reporter: Any, gpus: list[Frame]) -> None:
     for gpu in gpus:
         total, seconds = max(1, gpu["total"]), max(1e-9, gpu["seconds"])
         busy = sum(end - begin for begin, end in _merged(gpu["spans"]))
-        words = [f"{gpu['tests']} lease(s)", f"busy {100 * busy / seconds:.0f} %", f"peak {gpu['peak'] / _GIB:.1f} of {total / _GIB:.1f} GiB"]
+        words = [
+            f"{gpu['tests']} lease(s)",
+            f"busy {100 * busy / seconds:.0f} %",
+            f"peak {gpu['peak'] / _GIB:.1f} of {total / _GIB:.1f} GiB",
+        ]
         reporter.write_line(f"GPU {gpu['id']} {gpu['name']}: {', '.join(words)}")
         if gpu["tests"]:
             reporter.write_line(f"    tests  {_strip([_share(gpu['spans'], *cell) for cell in _cells(seconds)], blocks)}")

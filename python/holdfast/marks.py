@@ -182,6 +182,8 @@ def _isolation(item: pytest.Item, isolation: str, given: dict[str, Any]) -> str:
         wanted = "worker"
     if wanted is None and given.get("memory") is not None:
         return "test"  # Its memory can be limited, and proved, only for a process of its own.
+    if wanted is None and given.get("gpus") == 0:
+        return "test"  # No other test's devices are to be seen.
     if wanted is None:
         return "test" if forked else isolation
     if wanted not in ISOLATIONS:

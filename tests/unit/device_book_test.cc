@@ -76,7 +76,8 @@ TEST(DeviceBook, ArchitectureAndUseAreRespected) {
   EXPECT_FALSE(book.is_possible({1, 2 * kGib}));
 }
 
-// ---- with the scheduler ------------------------------------------------------------------------------------------------------
+// ---- with the scheduler
+// ------------------------------------------------------------------------------------------------------
 
 Problem problem_of(const std::vector<DeviceDemand>& wanted, std::size_t devices, int slots, bool reuse) {
   Problem problem;
@@ -118,8 +119,8 @@ TEST(SchedulerWithDevices, ATestWithSeveralIsNotStarvedBySmallOnes) {
   EXPECT_LE(after, 4 + 4);  // Those that may pass, and those that were begun at once.
 }
 
-// Nothing is overbooked, every test is given out, and the end is reached: for tests in processes of their own and in workers, with
-// failures that are judged again and devices that fall out.
+// Nothing is overbooked, every test is given out, and the end is reached: for tests in processes of their own and in workers,
+// with failures that are judged again and devices that fall out.
 class SchedulerAtRandom : public testing::TestWithParam<unsigned> {};
 
 TEST_P(SchedulerAtRandom, EveryTestGetsWhatItAsksForAndNothingIsOverbooked) {
@@ -131,10 +132,18 @@ TEST_P(SchedulerAtRandom, EveryTestGetsWhatItAsksForAndNothingIsOverbooked) {
   std::vector<DeviceDemand> wanted;
   for (int i = 0; i < 60; ++i) {
     switch (below(4)) {
-      case 0: wanted.push_back({}); break;
-      case 1: wanted.push_back({1}); break;
-      case 2: wanted.push_back({2}); break;
-      default: wanted.push_back({1, (1 + below(70)) * kGib}); break;
+      case 0:
+        wanted.push_back({});
+        break;
+      case 1:
+        wanted.push_back({1});
+        break;
+      case 2:
+        wanted.push_back({2});
+        break;
+      default:
+        wanted.push_back({1, (1 + below(70)) * kGib});
+        break;
     }
   }
   Scheduler scheduler;

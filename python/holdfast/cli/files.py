@@ -10,7 +10,7 @@ from holdfast.present import GOOD
 
 # As in engine/journal/ledger.h and history.h.
 LEDGER_ID, LEDGER_VERSION = 0x48465354, 1
-HISTORY_ID, HISTORY_VERSION = 0x48464849, 2
+HISTORY_ID, HISTORY_VERSION = 0x48464849, 3
 
 # The verdicts with which a run succeeds, for `verdict IN (...)`.
 GOOD_IN_SQL = ", ".join(f"'{verdict}'" for verdict in sorted(GOOD))

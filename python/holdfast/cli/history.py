@@ -35,6 +35,12 @@ def run(options: argparse.Namespace) -> int:
         ).fetchall(),
     )
     _table(
+        "most GPU memory",
+        db.execute(
+            "SELECT printf('%.1f GiB', vram/1073741824.0), id FROM tests WHERE vram > 0 ORDER BY vram DESC LIMIT ?", limit
+        ).fetchall(),
+    )
+    _table(
         "most CPU time",
         db.execute("SELECT printf('%.2f s', cpu), id FROM tests WHERE cpu >= 0.01 ORDER BY cpu DESC LIMIT ?", limit).fetchall(),
     )

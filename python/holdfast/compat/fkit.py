@@ -24,7 +24,12 @@ MARKS = {
 }
 _OPTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("--fkit-timeout", "SECONDS", "600", "limit for one test (as --hf-timeout)"),
-    ("--fkit-workers", "N|auto", "1", "tests at a time; auto: as many as the GPUs allow, without GPUs half of the CPUs (as --hf-slots)"),
+    (
+        "--fkit-workers",
+        "N|auto",
+        "1",
+        "tests at a time; auto: as many as the GPUs allow, without GPUs half of the CPUs (as --hf-slots)",
+    ),
     ("--fkit-gpus-per-worker", "N", "2", "GPUs for each test that says nothing else (as --hf-gpus-per-slot); without GPUs none"),
 )
 

@@ -10,6 +10,7 @@ PTX = b""".version 8.0
 .visible .entry fill(.param .u64 to, .param .f32 value, .param .u64 n) { ret; }
 .visible .entry spin(.param .u64 nanoseconds) { ret; }
 .visible .entry wild() { ret; }
+.visible .entry empty() { ret; }
 .visible .entry mine() { ret; }
 \0"""
 
