@@ -25,6 +25,7 @@ class RocmSmi : public GpuSource {
     std::vector<Gpu> found;
     std::uint32_t count = 0;
     call<int(std::uint32_t*)>("rsmi_num_monitor_devices", &count);
+    found.reserve(count);
     for (std::uint32_t i = 0; i < count; ++i) found.push_back(describe(i));
     return found;
   }

@@ -60,16 +60,18 @@ std::optional<Lease> DeviceBook::find(const DeviceDemand& demand, DeviceSet avoi
   for (std::size_t i : candidates) ++on_node[devices_[i].node];
   // What is fullest and still has room comes first, so that large holes stay; for whole devices, what others use least. Several
   // stay on one node, if one has enough.
-  std::stable_sort(candidates.begin(), candidates.end(), [&](std::size_t a, std::size_t b) {
+  std::sort(candidates.begin(), candidates.end(), [&](std::size_t a, std::size_t b) {
     bool whole_node_a = on_node[devices_[a].node] >= demand.count;
     bool whole_node_b = on_node[devices_[b].node] >= demand.count;
     if (demand.count > 1 && whole_node_a != whole_node_b) return whole_node_a;
     if (demand.count > 1 && devices_[a].node != devices_[b].node) return devices_[a].node < devices_[b].node;
-    if (demand.memory == 0) return devices_[a].foreign < devices_[b].foreign;
+    if (demand.memory == 0) {
+      return devices_[a].foreign != devices_[b].foreign ? devices_[a].foreign < devices_[b].foreign : a < b;
+    }
     auto left = [&](std::size_t i) {
       return devices_[i].total - std::min(devices_[i].total, devices_[i].foreign + states_[i].booked);
     };
-    return left(a) < left(b);
+    return left(a) != left(b) ? left(a) < left(b) : a < b;
   });
   Lease lease;
   lease.memory = demand.memory;
@@ -102,9 +104,9 @@ DeviceSet DeviceBook::to_keep(const DeviceDemand& demand, DeviceSet avoid) const
   for (std::size_t i = 0; i < devices_.size(); ++i) {
     if ((avoid & bit(i)) == 0 && suits(i, demand)) candidates.push_back(i);
   }
-  std::stable_sort(candidates.begin(), candidates.end(), [&](std::size_t a, std::size_t b) {
+  std::sort(candidates.begin(), candidates.end(), [&](std::size_t a, std::size_t b) {
     if (states_[a].whole != states_[b].whole) return !states_[a].whole;
-    return states_[a].booked < states_[b].booked;
+    return states_[a].booked != states_[b].booked ? states_[a].booked < states_[b].booked : a < b;
   });
   DeviceSet kept = 0;
   for (std::size_t i = 0; i < candidates.size() && static_cast<int>(i) < demand.count; ++i) kept |= bit(candidates[i]);

@@ -74,7 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timeout(seconds): limit for this test, setup and call together (holdfast)")
     config.addinivalue_line(
         "markers",
-        "holdfast(timeout=, isolate=, retry=, cores=, memory=, exclusive=, shared=, serial=, leaks=, gpus=, vram=, gpu_arch=): how it is run (docs/marks.md)",
+        "holdfast(timeout=, isolate=, retry=, cores=, memory=, gpus=, vram=, gpu_arch=, exclusive=, shared=, serial=, leaks=):"
+        " how it is run (docs/marks.md)",
     )
     if not fkit.is_taken(config.pluginmanager):
         for name, meaning in fkit.MARKS.items():
