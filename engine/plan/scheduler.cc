@@ -6,12 +6,21 @@
 #include <numeric>
 #include <utility>
 
+#include "plan/pack.h"
+
 namespace holdfast::plan {
 
 namespace {
 
-// Tests that may be given devices before one that waits for more than is free; then some are kept free for it.
+// Tests that may be given devices before one that waits for more than is free; then some are kept free for it. More where the
+// order was planned with such waiting in mind.
 constexpr int kMostPassed = 4;
+constexpr int kMostPassedAsPlanned = 64;
+
+// Tests with devices up to which their order is planned, and what that may cost: moves times the square of tests,
+// which is some 40 ms.
+constexpr std::size_t kMostPacked = 300;
+constexpr std::size_t kPackingWork = 8'000'000;
 
 // Whether a process with these devices has what the demand asks for.
 bool covers(const Lease& lease, const DeviceDemand& demand) {
@@ -118,8 +127,37 @@ void Scheduler::order_chunks() {
       return times[a] != times[b] ? times[a] > times[b] : a < b;
     });
   }
+  planned_ = false;
+  if (!problem_.keep_order && !problem_.one_chunk) pack_on_devices();
   rank_.resize(pool_.size());
   for (std::uint32_t i = 0; i < pool_.size(); ++i) rank_[pool_[i]] = i;
+}
+
+// Chunks of one test with devices are put into an order that was planned for them, where the time of all of them is known; the
+// places that they have among the others stay.
+void Scheduler::pack_on_devices() {
+  std::vector<std::size_t> places;
+  std::vector<Packed> tests;
+  bool all_known = true;
+  for (std::size_t i = 0; i < pool_.size(); ++i) {
+    const Chunk& chunk = chunks_[pool_[i]];
+    if (chunk.end != chunk.begin + 1) continue;
+    const Task& task = problem_.tasks[order_[chunk.begin]];
+    const DeviceDemand& demand = problem_.demands[task.demand].devices;
+    if (demand.count == 0 || !book_.is_possible(demand)) continue;
+    all_known = all_known && task.expected > 0;
+    places.push_back(i);
+    tests.push_back({task.expected, demand});
+  }
+  bool shares = std::any_of(tests.begin(), tests.end(), [](const Packed& test) { return test.demand.memory > 0; });
+  if (!all_known || !shares || tests.size() > kMostPacked) return;
+  std::vector<std::uint32_t> chunks;
+  chunks.reserve(places.size());
+  for (std::size_t place : places) chunks.push_back(pool_[place]);
+  auto moves = static_cast<int>(kPackingWork / std::max<std::size_t>(1, tests.size() * tests.size()));
+  std::vector<std::uint32_t> order = pack(tests, problem_.devices, problem_.slots, moves);
+  for (std::size_t i = 0; i < places.size(); ++i) pool_[places[i]] = chunks[order[i]];
+  planned_ = true;
 }
 
 void Scheduler::settle(std::size_t task) {
@@ -311,7 +349,8 @@ std::size_t Scheduler::hold(int slot, std::size_t task) {
     if (starving_ == task) {
       starving_.reset();
       kept_free_ = 0;
-    } else if (starving_ && states_[*starving_] == State::Waiting && ++passed_ >= kMostPassed) {
+    } else if (starving_ && states_[*starving_] == State::Waiting &&
+               ++passed_ >= (planned_ ? kMostPassedAsPlanned : kMostPassed)) {
       kept_free_ = book_.to_keep(demand_of(*starving_).devices, avoided_by(*starving_));
     }
   }

@@ -144,6 +144,7 @@ class Scheduler {
   void estimate_unknown();
   void make_chunks();
   void order_chunks();
+  void pack_on_devices();
   [[nodiscard]] double time_of(const Chunk& chunk) const { return elapsed_[chunk.end] - elapsed_[chunk.begin]; }
   std::optional<std::size_t> head(int chunk);
   [[nodiscard]] bool fits(int slot, std::size_t task) const;
@@ -188,6 +189,7 @@ class Scheduler {
   std::map<std::size_t, Lease> leases_;       ///< By test.
   std::map<std::size_t, DeviceSet> avoided_;  ///< By test.
   std::optional<std::size_t> starving_;       ///< The best test that waits for devices while others are given some,
+  bool planned_ = false;                      ///< The order of those with devices was made for them.
   int passed_ = 0;                            ///< how many were,
   DeviceSet kept_free_ = 0;                   ///< and what is kept free for it as long as it waits, once they are too many.
   std::size_t waiting_ = 0;

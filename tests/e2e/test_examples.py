@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from holdfast import simgpu
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
@@ -61,3 +63,14 @@ def test_hanging(suite: Any) -> None:
         "test_leaves_a_socket",
         "test_leaves_a_thread",
     ]
+
+
+def test_gpus(suite: Any) -> None:
+    pytest.importorskip("cuda.bindings", reason="NOT RUN: PyPI's cuda-bindings is not installed")
+    with simgpu.running(simgpu.parse("2x80GiB")) as sim:
+        suite.env = sim.environment(suite.env)
+        done = run(suite, "gpus")
+    bad = {name: verdict for name, verdict in done.short().items() if verdict != "passed"}
+    assert bad == {"test_wild_access": "failed"}, done.output
+    assert len(done.verdicts) == 6
+    assert "test_wild_access is judged again on another device" in done.output

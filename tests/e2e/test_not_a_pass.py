@@ -104,7 +104,7 @@ def say(frame):
             pass
 @pytest.mark.parametrize("frame", [
     {"t": "at", "pid": "one"}, {"t": "left", "node": 7}, {"t": 7}, {"t": "ready", "reason": [1]}, {"t": "report", "report": {"x": 1}},
-    {"t": "report", "report": {"when": "call"}}, {"t": "done", "verdict": "passed", "exit": 3, "stop": [1], "shared": "no", "leaks": 7,
+    {"t": "report", "report": {"when": "call"}}, {"t": "done", "verdict": "passed", "exit": 3, "stop": [1], "shared": "no", "poisoned": 1, "leaks": 7,
     "usage": 3, "tool_log": [-1, "x"]}, {"t": "done", "verdict": "passed", "reports": [{"data": 3}]},
 ])
 def test_says(frame): say(frame)

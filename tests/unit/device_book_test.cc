@@ -5,6 +5,7 @@
 #include <random>
 #include <set>
 
+#include "plan/pack.h"
 #include "plan/scheduler.h"
 
 namespace holdfast::plan {
@@ -117,6 +118,24 @@ TEST(SchedulerWithDevices, ATestWithSeveralIsNotStarvedBySmallOnes) {
   }
   EXPECT_TRUE(begun);
   EXPECT_LE(after, 4 + 4);  // Those that may pass, and those that were begun at once.
+}
+
+TEST(Pack, AnOrderThatWasTriedIsNeverWorseThanTheLongestFirstAndOftenBetter) {
+  std::mt19937 random(5);
+  int better = 0;
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Packed> tests;
+    for (int i = 0; i < 15; ++i) tests.push_back({1.0 + random() % 100, {1, (1 + random() % 60) * kGib}});
+    std::vector<Device> devices(2, Device{80 * kGib});
+    double first = makespan(tests, pack(tests, devices, 8, 0), devices, 8);
+    std::vector<std::uint32_t> order = pack(tests, devices, 8, 500);
+    double tried = makespan(tests, order, devices, 8);
+    EXPECT_LE(tried, first);
+    better += tried < first ? 1 : 0;
+    EXPECT_EQ(std::set<std::uint32_t>(order.begin(), order.end()).size(), tests.size());
+    EXPECT_EQ(order, pack(tests, devices, 8, 500));
+  }
+  EXPECT_GT(better, 10);
 }
 
 // Nothing is overbooked, every test is given out, and the end is reached: for tests in processes of their own and in workers,
