@@ -60,7 +60,7 @@ bool Dispatcher::await_gpus() {
       check_end();
       return;
     }
-    if (devices_->size() == 0) note("no GPU can be used: " + devices_->why_none());
+    if (devices_->size() == 0 && !gpu_options_.soft) note("no GPU can be used: " + devices_->why_none());
     run_tests();
   });
   return true;
