@@ -128,6 +128,19 @@ MUTANTS = (
     Mutant("nothing-kept", ENGINE + "slot_ladder.cc", "if (page.crash_set == 1 && os::process_state(pid) == 'T') {", "if (false) {", E2E + "test_debug.py"),
     Mutant("kept-is-hurried", ENGINE + "slot_ladder.cc", "  if (kept_) return;\n", "", E2E + "test_debug.py"),
     Mutant("kept-in-ci", PYTHON + "options.py", '"CI is set" if os.environ.get("CI") else ', "", E2E + "test_debug.py"),
+    Mutant("gpus-unseen", PYTHON + "gpu.py", '    os.environ.update(gpus["environment"])\n', "", E2E + "test_gpus.py -k sees_exactly"),
+    Mutant("gpu-lease-unsaid-to-workers", ENGINE + "slot_worker.cc", 'if (!order.gpus.is_null()) frame["gpus"] = order.gpus;', "", E2E + "test_gpus.py -k sees_exactly"),
+    Mutant("gpu-foreign-memory-unbooked", "engine/plan/device_book.cc", "demand.memory > entry.total - std::min(entry.total, entry.foreign)", "demand.memory > entry.total", E2E + "test_gpus.py -k what_others"),
+    Mutant("gpu-memory-need-not-be-back", ENGINE + "devices.cc", "if (unaccounted(entry) > entry.unaccounted + kSlack) settling->late.push_back(device);", "", E2E + "test_gpus.py -k not_given_back"),
+    Mutant("gpu-never-to-blame", ENGINE + "dispatcher_gpus.cc", "  if (suspicion.devices == 0) return false;", "  if (suspicion.devices != 99) return false;", E2E + "test_gpus.py -k lost"),
+    Mutant("gpu-strikes-uncounted", ENGINE + "devices.cc", "if (++entry.strikes >= kMostStrikes", "if (entry.strikes >= kMostStrikes", E2E + "test_gpus.py -k three_failures"),
+    Mutant("no-gpu-left-unsaid", ENGINE + "dispatcher_gpus.cc", "if (demand.count == 0 || queue_.devices().is_possible(demand)) continue;", "continue;", E2E + "test_gpus.py -k no_device_is_left"),
+    Mutant("gpu-measured-unused", ENGINE + "wishes.cc", "  book_vram(wish, known.vram);", "", E2E + "test_gpus.py -k measured"),
+    Mutant("poisoned-worker-stays", PYTHON + "gpu.py", "return bool(driver.cuCtxSynchronize() >= 200)", "return False", E2E + "test_gpus.py -k poisoned"),
+    Mutant("gpu-kept-by-idle-worker", ENGINE + "dispatcher.cc", " || queue_.kept_lease(slot) != nullptr))", "))", E2E + "test_gpus.py -k sees_exactly"),
+    Mutant("scope-gpu-is-lost", "engine/plan/scheduler.cc", "    place.kept = std::move(lease->second);\n", "", E2E + "test_gpus.py -k what_a_scope"),
+    Mutant("simgpu-forgets-nobody", "shim/simgpu/state.c", "      atomic_fetch_sub(&device->used, process->bytes);", "", E2E + "test_simgpu.py -k killed"),
+    Mutant("simgpu-heals-itself", "shim/simgpu/cuda_context.c", "    if (error != CUDA_SUCCESS) return error;", "    if (error != CUDA_SUCCESS) atomic_store(&context->error, 0);", E2E + "test_simgpu.py -k illegal"),
 )  # fmt: skip
 
 

@@ -459,6 +459,67 @@ def test_a_crash_in_a_worker_gives_its_gpu_back(suite, on):
     assert sorted(run.verdicts.values()) == ["crashed", "passed", "passed", "passed"], run.output
 
 
+ALL_KINDS = (
+    HEAD
+    + """
+@gpus(gpus=1)
+@times(3)
+def test_fine(i): hold(1)
+@gpus(gpus=2)
+def test_multi(): context(1)
+@gpus(gpus=1)
+def test_oom(): hold(90)
+@gpus(gpus=1)
+def test_sticky():
+    context()
+    launch(b"wild")
+    hold(1)
+@gpus(gpus=1)
+def test_leaves():
+    code = "from cuda_basics import *; import time; context(); print(1, flush=True); time.sleep(1000)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    child.stdout.readline()
+@gpus(gpus=1)
+def test_loses():
+    context()
+    if not os.path.exists("lost"):
+        open("lost", "w").close()
+        sim().fault(mine()[0], "lost")
+    hold(1)
+"""
+)
+
+
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_a_suite_of_all_kinds_ends_as_declared(suite, on, count):
+    on(f"{count}x80GiB")
+    suite.write(test_kinds=ALL_KINDS)
+    run = suite.run("--hf-slots=1", "--hf-dist=sequential")
+    assert run.short() == {
+        **{f"test_fine[{i}]": "passed" for i in range(3)},
+        "test_multi": "passed" if count > 1 else "error",
+        "test_oom": "failed",
+        "test_sticky": "failed",
+        "test_leaves": "passed",
+        "test_loses": "passed" if count > 1 else "infra",
+    }, run.output
+    assert run.notes["test_kinds.py::test_leaves"] == ["leaked"]
+
+
+def test_a_test_runs_near_its_device(suite, on, tmp_path):
+    (tmp_path / "gpus.toml").write_text('[[device]]\nmemory="8GiB"\nnuma=0\n')
+    node = Path("/sys/devices/system/node/node0/cpulist")
+    if not node.exists():
+        pytest.skip("NOT RUN: the kernel shows no NUMA nodes here")
+    on(str(tmp_path / "gpus.toml"))
+    suite.write(test_near=HEAD + "@gpus(gpus=1)\ndef test(): print('CPUS', sorted(os.sched_getaffinity(0)))\n")
+    near: set[int] = set()
+    for part in node.read_text().strip().split(","):
+        first, _, last = part.partition("-")
+        near |= set(range(int(first), int(last or first) + 1))
+    assert f"CPUS {sorted(near & os.sched_getaffinity(0))}" in suite.run("-rP").output
+
+
 # ---- what cannot be --------------------------------------------------------------------------------------------------------
 
 WANTS = (
@@ -542,6 +603,15 @@ def test_nvml_that_returns_errors(suite, on):
     run = suite.run()
     assert run.short() == {"test": "error", "test_plain": "passed"}
     assert run.output.count("NVML does not start") >= 1
+
+
+def test_nvml_that_hangs_from_the_start(suite, on):
+    sim = on("1x80GiB")
+    sim.fault(simgpu.ALL, "nvml-hang")
+    suite.write(test_hang=HEAD + "@gpus(gpus=1)\ndef test(): pass\ndef test_plain(): pass\n")
+    run = suite.run("--hf-no-gpu=skip", "-rs")
+    assert run.short() == {"test": "skipped", "test_plain": "passed"}, run.output
+    assert "the drivers do not answer within 15 s" in run.output
 
 
 def test_nvml_that_hangs_later(suite, on):
