@@ -109,7 +109,7 @@ static int on_event(const char* event, void* args, void* user) {
   return 0;
 }
 
-// ---- the look before and after a test ---------------------------------------------------------------------------------------
+// ---- the look before and after a test --------------------------------------------------------------------------------------
 
 // What was there before: names in /dev/shm, each ended by a zero, for those who want to compare; and sums, for the quick look.
 enum { kNames = 16384 };

@@ -88,8 +88,7 @@ Devices::Devices(os::Loop& loop, std::unique_ptr<inventory::GpuProbe> probe, Dev
 
 Devices::~Devices() = default;
 
-// ---- what there is
-// -----------------------------------------------------------------------------------------------------------
+// ---- what there is ---------------------------------------------------------------------------------------------------------
 
 void Devices::open(int most, std::function<void(Status)> then) {
   probe_->look([this, most, then = std::move(then)](const inventory::GpuLook& look) {
@@ -182,8 +181,7 @@ std::string Devices::why_unusable() const {
   return text;
 }
 
-// ---- what they say
-// -----------------------------------------------------------------------------------------------------------
+// ---- what they say ---------------------------------------------------------------------------------------------------------
 
 /// Whether a process belongs to this run: the engine is among its ancestors.
 bool Devices::is_ours(pid_t pid) {
@@ -253,8 +251,7 @@ void Devices::on_event(const inventory::GpuEvent& event) {
   }
 }
 
-// ---- who has them
-// ------------------------------------------------------------------------------------------------------------
+// ---- who has them ----------------------------------------------------------------------------------------------------------
 
 void Devices::begin(const plan::Lease& lease, const std::string& id) {
   if (leases_++ == 0) probe_->watch(true);
@@ -429,8 +426,7 @@ void Devices::rename(const plan::Lease& lease, const std::string& from, const st
   }
 }
 
-// ---- whom to trust
-// -----------------------------------------------------------------------------------------------------------
+// ---- whom to trust ---------------------------------------------------------------------------------------------------------
 
 void Devices::worked(const plan::Lease& lease) {
   for (int device : lease.devices) at(device).strikes = 0;

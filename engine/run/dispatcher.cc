@@ -288,7 +288,6 @@ void Dispatcher::on_ready(const wire::Json& frame) {
 void Dispatcher::run_tests() {
   if (running_ || ledger_ == nullptr || await_gpus()) return;
   running_ = true;
-  gpu_deadline_ = loop_.clock().now() + os::seconds(gpu_options_.wait);
   // Their zygotes come up while all this is prepared and written down, which takes 40 ms for 30,000 tests.
   if (!resume_) start_slots(tests_.size());
   dealing_.slots = options_.slots;

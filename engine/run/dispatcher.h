@@ -181,6 +181,7 @@ class Dispatcher {
   void resolve_gpus();
   [[nodiscard]] std::string why_no_gpus(const plan::DeviceDemand& demand, bool ever) const;
   void settle_hopeless();
+  [[nodiscard]] bool is_hopeless(std::size_t test);
   void wait_for_gpus();
   void lend(Order& order, int slot);
   static std::string worker_name(int slot);
@@ -238,9 +239,10 @@ class Dispatcher {
   std::map<std::string, Node> nodes_;   ///< By id.
   GpuOptions gpu_options_;
   std::unique_ptr<Devices> devices_;  ///< Absent where no test wants any.
-  bool gpus_asked_ = false, gpus_known_ = false, gpu_waiting_ = false;
-  os::Time gpu_deadline_{};   ///< Until when tests wait for GPUs that are out of use.
-  std::set<int> kept_begun_;  ///< Slots whose kept process has devices that were begun.
+  bool gpus_asked_ = false, gpus_known_ = false;
+  enum class Wait : std::uint8_t { NotYet, Waiting, GaveUp };
+  Wait gpu_wait_ = Wait::NotYet;  ///< For GPUs that are out of use.
+  std::set<int> kept_begun_;      ///< Slots whose kept process has devices that were begun.
   Broker broker_;
   std::vector<Broker::Needs> needs_{{}};                           ///< Different ones that tests have,
   std::map<Broker::Needs, std::uint32_t> needs_numbers_{{{}, 0}};  ///< and where each of them is.

@@ -103,17 +103,23 @@ std::string Dispatcher::why_no_gpus(const plan::DeviceDemand& demand, bool ever)
                      kind, suiting, all, static_cast<double>(largest) / (1U << 30U));
 }
 
+/// Whether the GPUs that a waiting test asks for are not there (any more).
+bool Dispatcher::is_hopeless(std::size_t test) {
+  if (tests_[test].settled || !queue_.is_waiting(test)) return false;
+  const plan::DeviceDemand& demand = queue_.demand_of(test).devices;
+  return demand.count > 0 && !queue_.devices().is_possible(demand);
+}
+
 /// Tests that were to run on GPUs of which none is left (or was there from the start) end here.
 void Dispatcher::settle_hopeless() {
-  if (!running_ || stopping_ || ending_ || ledger_ == nullptr) return;
+  if (!running_ || stopping_ || ending_ || ledger_ == nullptr || gpu_wait_ == Wait::Waiting) return;
   for (std::size_t i = 0; i < tests_.size(); ++i) {
-    if (tests_[i].settled || !queue_.is_waiting(i)) continue;
-    const plan::DeviceDemand& demand = queue_.demand_of(i).devices;
-    if (demand.count == 0 || queue_.devices().is_possible(demand)) continue;
-    if (gpu_options_.no_gpu == "wait" && loop_.clock().now() < gpu_deadline_) {
+    if (!is_hopeless(i)) continue;
+    if (gpu_options_.no_gpu == "wait" && gpu_wait_ == Wait::NotYet) {
       wait_for_gpus();
       return;
     }
+    const plan::DeviceDemand& demand = queue_.demand_of(i).devices;
     std::string reason = why_no_gpus(demand, false);
     bool skip = gpu_options_.no_gpu == "skip";
     journal::Record record;
@@ -134,19 +140,22 @@ void Dispatcher::settle_hopeless() {
 }
 
 void Dispatcher::wait_for_gpus() {
-  if (std::exchange(gpu_waiting_, true)) return;
-  note(fmt::format("no GPU can be used at the moment ({}); looking again until {} s are over", devices_->why_unusable(),
-                   gpu_options_.wait));
+  gpu_wait_ = Wait::Waiting;
+  os::Time deadline = loop_.clock().now() + os::seconds(gpu_options_.wait);
+  note(fmt::format("tests wait for GPUs that cannot be used at the moment ({}); looking again for {:g} s",
+                   devices_->why_unusable(), gpu_options_.wait));
   ++parked_;
   auto again = std::make_shared<std::function<void()>>();
-  *again = [this, again] {
-    devices_->try_again([this, again] {
-      if (!stopping_ && !devices_->any_usable() && loop_.clock().now() < gpu_deadline_) {
+  *again = [this, again, deadline] {
+    devices_->try_again([this, again, deadline] {
+      bool hopeless = false;
+      for (std::size_t i = 0; i < tests_.size() && !hopeless; ++i) hopeless = is_hopeless(i);
+      if (hopeless && !stopping_ && loop_.clock().now() < deadline) {
         loop_.call_after(os::seconds(kTryAgain), [again] { (*again)(); });
         return;
       }
       --parked_;
-      gpu_waiting_ = false;
+      gpu_wait_ = hopeless ? Wait::GaveUp : Wait::NotYet;
       loop_.call_after({}, [this, again] {
         *again = nullptr;
         settle_hopeless();
@@ -158,8 +167,7 @@ void Dispatcher::wait_for_gpus() {
   (*again)();
 }
 
-// ---- leases
-// ------------------------------------------------------------------------------------------------------------------
+// ---- leases ----------------------------------------------------------------------------------------------------------------
 
 /// Gives the devices of its lease to a test that is about to begin.
 void Dispatcher::lend(Order& order, int slot) {

@@ -121,6 +121,8 @@ class TestRunner:
             self.leaks.allow(lambda: gpu.enter(order))
         elif "gpus" in order:
             gpu.enter(order)
+        elif not order.get("reuse"):
+            gpu.leave()
         self._take_values(order)
 
     def _take_values(self, order: wire.Frame) -> None:

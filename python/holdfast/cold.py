@@ -90,7 +90,8 @@ def run_cold(channel: wire.Channel) -> NoReturn:
     if order is None:
         os._exit(0)
     # Before anything is imported that might look for devices.
-    gpu.enter(order)
+    if "gpus" in order:
+        gpu.enter(order)
     enter(config)
     info = WorkerInfo(config)
     info.set_environment(slot)

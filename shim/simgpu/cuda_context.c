@@ -15,8 +15,7 @@ enum { STACK = 64 };
 static _Thread_local struct context* g_stack[STACK];  // Below the current one.
 static _Thread_local int g_depth;
 
-// ---- what every call does first
-// ----------------------------------------------------------------------------------------------
+// ---- what every call does first --------------------------------------------------------------------------------------------
 
 uint64_t simgpu_now(void) {
   struct timespec at;
@@ -65,8 +64,7 @@ CUresult simgpu_poison(struct context* context, CUresult error, int xid) {
   return error;
 }
 
-// ---- start
-// -------------------------------------------------------------------------------------------------------------------
+// ---- start -----------------------------------------------------------------------------------------------------------------
 
 static void forget_in_fork(void) { atomic_store(&simgpu_process.pid, 0); }
 static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_in_fork); }
@@ -103,8 +101,7 @@ CUDA CUresult cuDriverGetVersion(int* version) {
   return CUDA_SUCCESS;
 }
 
-// ---- devices
-// -----------------------------------------------------------------------------------------------------------------
+// ---- devices ---------------------------------------------------------------------------------------------------------------
 
 static struct simgpu_device* device_of(CUdevice ordinal) {
   return &simgpu_process.state->devices[simgpu_process.devices[ordinal]];
@@ -212,8 +209,7 @@ CUDA CUresult cuDeviceGetP2PAttribute(int* value, int attribute, CUdevice from, 
   return CUDA_SUCCESS;
 }
 
-// ---- contexts
-// ----------------------------------------------------------------------------------------------------------------
+// ---- contexts --------------------------------------------------------------------------------------------------------------
 
 static CUresult make(struct context** result, CUdevice ordinal, unsigned flags, bool primary) {
   struct simgpu_state* state = simgpu_process.state;

@@ -187,8 +187,7 @@ bool simgpu_is_device_memory(CUdeviceptr address, uint64_t bytes) {
   return good;
 }
 
-// ---- plain allocations
-// -------------------------------------------------------------------------------------------------------
+// ---- plain allocations -----------------------------------------------------------------------------------------------------
 
 CUDA CUresult cuMemGetInfo_v2(size_t* unused, size_t* total) {
   ENTER(NEEDS_CONTEXT);
@@ -277,8 +276,7 @@ CUDA CUresult cuMemHostGetFlags(unsigned* flags, void* address) {
   return CUDA_SUCCESS;
 }
 
-// ---- in the order of a stream, from pools
-// ------------------------------------------------------------------------------------
+// ---- in the order of a stream, from pools ----------------------------------------------------------------------------------
 
 CUDA CUresult cuDeviceGetDefaultMemPool(struct pool** pool, CUdevice ordinal) {
   ENTER_DEVICE(ordinal);
@@ -372,8 +370,7 @@ CUDA CUresult cuMemFreeAsync(CUdeviceptr address, struct stream* stream) {
   return release(address, DEVICE, MANAGED);
 }
 
-// ---- virtual memory
-// ----------------------------------------------------------------------------------------------------------
+// ---- virtual memory --------------------------------------------------------------------------------------------------------
 
 struct allocation {
   int type, handles;
@@ -528,8 +525,7 @@ CUDA CUresult cuMemGetAccess(unsigned long long* flags, const struct location* l
   return CUDA_SUCCESS;
 }
 
-// ---- other processes
-// ---------------------------------------------------------------------------------------------------------
+// ---- other processes -------------------------------------------------------------------------------------------------------
 
 struct ipc_handle {
   int pid, file, device;
@@ -573,8 +569,7 @@ CUDA CUresult cuIpcCloseMemHandle(CUdeviceptr address) {
   return release(address, OPENED, OPENED);
 }
 
-// ---- copying and filling
-// -----------------------------------------------------------------------------------------------------
+// ---- copying and filling ---------------------------------------------------------------------------------------------------
 
 static void* host(CUdeviceptr address) { return (void*)(uintptr_t)address; }
 
@@ -690,8 +685,7 @@ CUDA CUresult cuMemcpy2D_v2(const struct copy_2d* copy) {
 }
 ALSO(cuMemcpy2D_v2, cuMemcpy2D);
 
-// ---- what a pointer is
-// -------------------------------------------------------------------------------------------------------
+// ---- what a pointer is -----------------------------------------------------------------------------------------------------
 
 enum { HOST_MEMORY = 1, DEVICE_MEMORY = 2 };
 CUDA CUresult cuPointerGetAttribute(void* value, int attribute, CUdeviceptr address) {

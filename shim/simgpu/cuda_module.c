@@ -26,8 +26,7 @@ struct function {
   struct function* next;
 };
 
-// ---- what is built in
-// --------------------------------------------------------------------------------------------------------
+// ---- what is built in ------------------------------------------------------------------------------------------------------
 
 #define VALUE(type, i) (*(type*)parameters[i])
 
@@ -108,8 +107,7 @@ static const struct builtin* builtin_of(const char* name) {
   return NULL;
 }
 
-// ---- modules
-// -----------------------------------------------------------------------------------------------------------------
+// ---- modules ---------------------------------------------------------------------------------------------------------------
 
 /// Whether the PTX has `.entry NAME(`.
 static bool has_entry(const char* text, const char* name) {
@@ -323,8 +321,7 @@ CUDA CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, struct fu
   return cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(blocks, function, size, shared, 0);
 }
 
-// ---- launching
-// ---------------------------------------------------------------------------------------------------------------
+// ---- launching -------------------------------------------------------------------------------------------------------------
 
 CUDA CUresult cuLaunchKernel(struct function* function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
                              unsigned block_y, unsigned block_z, unsigned shared, struct stream* stream, void** parameters,

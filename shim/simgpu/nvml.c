@@ -59,8 +59,7 @@ static int copy_text(char* to, unsigned size, const char* text) {
   return NVML_OK;
 }
 
-// ---- the system
-// --------------------------------------------------------------------------------------------------------------
+// ---- the system ------------------------------------------------------------------------------------------------------------
 
 NVML int nvmlInitWithFlags(unsigned flags) {
   (void)flags;
@@ -134,8 +133,7 @@ NVML int nvmlSystemGetProcessName(unsigned pid, char* name, unsigned length) {
   return copy_text(name, length, text);
 }
 
-// ---- which devices
-// -----------------------------------------------------------------------------------------------------------
+// ---- which devices ---------------------------------------------------------------------------------------------------------
 
 /// The n-th of those that are devices (parent < 0) or instances of `parent`.
 static Handle nth(unsigned n, int parent) {
@@ -252,8 +250,7 @@ NVML int nvmlDeviceGetNumaNodeId(Handle device, unsigned* node) {
   return NVML_OK;
 }
 
-// ---- MIG
-// ---------------------------------------------------------------------------------------------------------------------
+// ---- MIG -------------------------------------------------------------------------------------------------------------------
 
 static int index_of(Handle device) { return (int)(device - simgpu_attach()->devices); }
 
@@ -293,8 +290,7 @@ NVML int nvmlDeviceGetComputeInstanceId(Handle device, unsigned* id) {
   return device->parent >= 0 ? NVML_OK : NVML_NOT_SUPPORTED;
 }
 
-// ---- memory and processes
-// ----------------------------------------------------------------------------------------------------
+// ---- memory and processes --------------------------------------------------------------------------------------------------
 
 struct memory {
   unsigned long long total, free, used;
@@ -360,8 +356,7 @@ NVML int nvmlDeviceGetGraphicsRunningProcesses_v3(Handle device, unsigned* count
   return NVML_OK;
 }
 
-// ---- health
-// ------------------------------------------------------------------------------------------------------------------
+// ---- health ----------------------------------------------------------------------------------------------------------------
 
 NVML int nvmlDeviceGetEccMode(Handle device, unsigned* current, unsigned* pending) {
   ENTER(device);
@@ -420,8 +415,7 @@ NVML int nvmlDeviceGetComputeMode(Handle device, int* mode) {
   return NVML_OK;
 }
 
-// ---- events
-// ------------------------------------------------------------------------------------------------------------------
+// ---- events ----------------------------------------------------------------------------------------------------------------
 
 enum { EVENT_SINGLE_BIT = 1, EVENT_DOUBLE_BIT = 2, EVENT_XID = 8 };
 

@@ -54,8 +54,7 @@ void simgpu_lock(struct simgpu_state* state) {
 
 void simgpu_unlock(struct simgpu_state* state) { pthread_mutex_unlock(&state->lock); }
 
-// ---- processes
-// ---------------------------------------------------------------------------------------------------------------
+// ---- processes -------------------------------------------------------------------------------------------------------------
 
 /// Field 22 of /proc/PID/stat; 0 where the process is no more. One that has ended and was not waited for has given all back.
 static uint64_t start_of(int pid) {
@@ -128,8 +127,7 @@ bool simgpu_book(struct simgpu_state* state, int device, int64_t bytes) {
   return process != NULL;
 }
 
-// ---- faults
-// ------------------------------------------------------------------------------------------------------------------
+// ---- faults ----------------------------------------------------------------------------------------------------------------
 
 static double now(void) {
   struct timespec at;
@@ -193,8 +191,7 @@ int simgpu_strike(struct simgpu_state* state, int device, const char* function, 
   return result;
 }
 
-// ---- visible devices
-// ---------------------------------------------------------------------------------------------------------
+// ---- visible devices -------------------------------------------------------------------------------------------------------
 
 static bool is_whole(const struct simgpu_state* state, int index) {
   if (state->devices[index].parent >= 0) return false;
@@ -259,8 +256,7 @@ int simgpu_visible(struct simgpu_state* state, int vendor, const char* list, int
   return count;
 }
 
-// ---- control: what `holdfast simgpu` does
-// ------------------------------------------------------------------------------------
+// ---- control: what `holdfast simgpu` does ----------------------------------------------------------------------------------
 
 int holdfast_simgpu_create(const char* path) {
   int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

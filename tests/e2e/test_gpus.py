@@ -206,6 +206,21 @@ def test_what_a_scope_has_on_a_gpu_stays_with_its_tests(suite, on, slots):
     assert "does not survive a fork" in run.output
 
 
+def test_a_test_without_devices_sees_nothing_of_its_scopes(suite, on):
+    on("2x80GiB")
+    text = """
+@pytest.fixture(scope="module")
+def data(): return os.environ.get("HOLDFAST_GPU_IDS"), os.getpid()
+@gpus(gpus=1)
+@times(3)
+def test_on_one(data, i): assert data[0] in ("0", "1") and len(mine()) == 1 and os.getpid() != data[1]
+def test_on_none(data): assert "HOLDFAST_GPU_IDS" not in os.environ
+"""
+    suite.write(test_beside=HEAD + text)
+    run = suite.run("--hf-slots=1", "--hf-dist=sequential")
+    assert set(run.verdicts.values()) == {"passed"}, run.output
+
+
 def test_cold_processes_have_their_lease_before_they_import(suite, on):
     on("2x80GiB")
     text = "import threading, os\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n" + HEAD
@@ -326,7 +341,7 @@ def test_waiting_for_a_device_that_comes_back(suite, on):
     process = suite.start("--hf-no-gpu=wait:60")
     assert process.stdout is not None
     seen = ""
-    while "looking again" not in seen:
+    while "looking again for 60 s" not in seen:
         line = process.stdout.readline()
         assert line, seen
         seen += line

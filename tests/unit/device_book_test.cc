@@ -77,8 +77,7 @@ TEST(DeviceBook, ArchitectureAndUseAreRespected) {
   EXPECT_FALSE(book.is_possible({1, 2 * kGib}));
 }
 
-// ---- with the scheduler
-// ------------------------------------------------------------------------------------------------------
+// ---- with the scheduler ----------------------------------------------------------------------------------------------------
 
 Problem problem_of(const std::vector<DeviceDemand>& wanted, std::size_t devices, int slots, bool reuse) {
   Problem problem;

@@ -131,8 +131,7 @@ TEST(GpuWords, HardwareXidsAreToldFromThoseOfPrograms) {
   for (int xid : {13, 31, 43, 45}) EXPECT_FALSE(is_hardware_xid(xid)) << xid;
 }
 
-// ---- Devices, with a recording fake of the seam
-// ------------------------------------------------------------------------------
+// ---- Devices, with a recording fake of the seam ----------------------------------------------------------------------------
 
 class FakeProbe : public inventory::GpuProbe {
  public:
