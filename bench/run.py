@@ -1,6 +1,6 @@
 """Measures Holdfast beside its peers and floors, in one run, as ratios. Prints Markdown for bench/README.md.
 
-    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline] [worker] [crashes] [many] [scopes] [leaks]
+    python bench/run.py [trivial] [peers] [linalg] [lib] [startup] [memory] [deadline] [worker] [crashes] [many] [scopes] [leaks] [gpus]
 
 Makes an environment of its own below build/bench/. pytest 8.4.2: pytest-forked and pytest-isolate do not work on 9.2.
 """
@@ -218,6 +218,41 @@ def leaks() -> None:
         print(f"| {isolation} | {without:.2f} | {having:.2f} | {(having - without) * 2 * 1000:.0f} | {used * 1000:.0f} |")
 
 
+def gpus() -> None:
+    """From a lease to the test's first own line, on two simulated GPUs; beside the same tests without GPUs."""
+    folder = PLACE / "gpus"
+    folder.mkdir(exist_ok=True)
+    (folder / "conftest.py").write_text(
+        "import os, time, pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_setup(item):\n"
+        "    with open(os.environ['BENCH_STARTS'], 'a') as file: print(item.nodeid, time.time(), file=file)\n"
+    )
+    (folder / "test_it.py").write_text(
+        "import pytest\n@pytest.mark.parametrize('i', range(300))\n@pytest.mark.holdfast(gpus=1)\ndef test_on_one(i): pass\n"
+        "@pytest.mark.parametrize('i', range(300))\ndef test_on_none(i): pass\n"
+    )
+    log, starts = folder / "log.jsonl", folder / "starts"
+    starts.unlink(missing_ok=True)
+    holdfast = str(PYTHON.parent / "holdfast")
+    walls = {}
+    for kind in ("on_none", "on_one"):
+        env = {**os.environ, "BENCH_STARTS": str(starts)}
+        command = [holdfast, "simgpu", "--gpus", "2x80GiB", "--", str(PYTHON), "-m", "pytest", *BASE, *HOLDFAST, "--hf-slots=2"]
+        begun = time.monotonic()
+        subprocess.run(
+            [*command, f"--hf-log={log}", "--hf-history=none", "-k", kind, str(folder)], env=env, check=True, capture_output=True
+        )
+        walls[kind] = time.monotonic() - begun
+    leased = {event["id"]: event["at"] for event in map(json.loads, log.read_text().splitlines()) if event["event"] == "lease"}
+    begun_at = {
+        nodeid.rpartition("/")[2]: float(at) for nodeid, at in (line.rsplit(" ", 1) for line in starts.read_text().splitlines())
+    }
+    delays = sorted(1000 * (begun_at[nodeid.rpartition("/")[2]] - at) for nodeid, at in leased.items())
+    print(
+        f"\n### GPUs, 300 trivial tests, 2 slots\n\nfrom lease to the test's setup: median {statistics.median(delays):.2f} ms,"
+        f" 90 % within {delays[len(delays) * 9 // 10]:.2f} ms\n300 tests without GPUs {walls['on_none']:.2f} s, with one each {walls['on_one']:.2f} s"
+    )
+
+
 def _workers(title: str, suite: str, repeat: int, tests: int) -> None:
     rows = [
         ("plain pytest", [*ALONE, suite]),
@@ -342,7 +377,9 @@ def _many_scopes() -> None:
 
 def main() -> None:
     setup()
-    parts = {f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline, worker, crashes, many, scopes, leaks)}
+    parts = {
+        f.__name__: f for f in (trivial, peers, linalg, lib, startup, memory, deadline, worker, crashes, many, scopes, leaks, gpus)
+    }
     for name in sys.argv[1:] or list(parts):
         parts[name]()
 

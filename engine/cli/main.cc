@@ -64,8 +64,8 @@ int main(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "Of ledgers and histories: holdfast history | show | shard | merge | pollution (each with --help). Of a suite's "
-      "deadlines: holdfast check-guards. Of processes that hang: holdfast diagnose. Simulated GPUs: "
-      "holdfast simgpu.");
+      "deadlines: holdfast check-guards. Of processes that hang: holdfast diagnose. GPUs: holdfast "
+      "devices | simgpu | suggest-marks.");
 
   holdfast::run::Options options;
   std::string slots = "auto";

@@ -2,6 +2,8 @@
 // that is there for this alone. Names and numbers are from the public references of the CUDA driver API and of HIP.
 #include <dlfcn.h>
 #include <fmt/format.h>
+#include <signal.h>
+#include <sys/prctl.h>
 
 #include <array>
 #include <cstdio>
@@ -88,6 +90,8 @@ int probe_hip(void* library) {
 }  // namespace
 
 int probe_gpu(const std::string& vendor) {
+  // A driver may keep it for ever; then it goes with the process that asked.
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   void* library = ::dlopen(vendor == "amd" ? "libamdhip64.so" : "libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     // Nobody can use it by that library here, so nothing is known against the device.
