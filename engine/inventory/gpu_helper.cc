@@ -13,8 +13,6 @@
 #include "inventory/visible_gpus.h"
 #include "os/procfs.h"
 
-extern char** environ;
-
 namespace holdfast::inventory {
 
 namespace {
@@ -29,12 +27,6 @@ constexpr std::size_t kMostSamples = 4000;
 constexpr int kMostStarts = 3;
 // Where the helper finds its socket.
 constexpr int kSocket = 3;
-
-std::vector<std::string> own_environment() {
-  std::vector<std::string> result;
-  for (char** entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
-  return result;
-}
 
 std::string own_program() {
   std::array<char, 4096> path{};
@@ -56,7 +48,7 @@ bool HelperProbe::start() {
   if (starts_++ >= kMostStarts) return false;
   Result<std::pair<os::Fd, os::Fd>> pair = os::open_channel_pair();
   if (!pair) return false;
-  Result<pid_t> pid = os::spawn({own_program(), "gpu-helper", "--fd", std::to_string(kSocket)}, own_environment(), "/",
+  Result<pid_t> pid = os::spawn({own_program(), "gpu-helper", "--fd", std::to_string(kSocket)}, os::own_environment(), "/",
                                 {{2, 2}, {kSocket, pair->second.get()}});
   if (!pid) return false;
   pid_ = *pid;
@@ -240,7 +232,7 @@ class Helper {
     int number = frame.value("n", 0);
     std::vector<std::string> environment;
     const wire::Json added = frame.value("environment", wire::Json::object());
-    for (const std::string& entry : own_environment()) {
+    for (const std::string& entry : os::own_environment()) {
       if (!added.contains(entry.substr(0, entry.find('=')))) environment.push_back(entry);
     }
     for (const auto& [name, value] : added.items()) environment.push_back(name + "=" + value.get<std::string>());

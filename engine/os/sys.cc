@@ -117,6 +117,12 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 
 }  // namespace
 
+std::vector<std::string> own_environment() {
+  std::vector<std::string> result;
+  for (char** entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
+  return result;
+}
+
 Result<pid_t> spawn(const std::vector<std::string>& argv, const std::vector<std::string>& env, const std::string& cwd,
                     const std::vector<std::pair<int, int>>& keep) {
   if (argv.empty() || keep.size() > 8) return fail(ErrorKind::StopRun, "start a program: bad arguments");

@@ -59,6 +59,9 @@ class Mapping {
   std::size_t size_ = 0;
 };
 
+/// Our own, an entry "NAME=value" each.
+std::vector<std::string> own_environment();
+
 /// Starts a program with exactly the given environment and descriptors (descriptor number -> our descriptor; all others
 /// are closed on exec because everything here is opened close-on-exec). stdin is /dev/null.
 Result<pid_t> spawn(const std::vector<std::string>& argv, const std::vector<std::string>& env, const std::string& cwd,

@@ -12,8 +12,6 @@
 #include "os/procfs.h"
 #include "wire/fields.h"
 
-extern char** environ;
-
 namespace holdfast::run {
 
 namespace {
@@ -49,9 +47,8 @@ wire::Json thread_environment(int slots) {
   return result;
 }
 
-std::vector<std::string> own_environment(const wire::Json& added) {
-  std::vector<std::string> result;
-  for (char** entry = environ; *entry != nullptr; ++entry) result.emplace_back(*entry);
+std::vector<std::string> environment_with(const wire::Json& added) {
+  std::vector<std::string> result = os::own_environment();
   for (const auto& [name, value] : added.items()) result.push_back(name + "=" + value.get<std::string>());
   return result;
 }
@@ -136,11 +133,10 @@ void Dispatcher::configure(const wire::Json& frame) {
   const wire::Json gpus = frame.value("gpus", wire::Json::object());
   gpu_options_ = GpuOptions{gpus.value("most", -1), gpus.value("per_slot", 0), gpus.value("soft", false),
                             gpus.value("no_gpu", "fail"), wire::number(gpus, "wait", 0)};
-  examiner_ = Examiner{frame.value("diagnose", std::vector<std::string>{}), own_environment(wire::Json::object()),
-                       frame.value("cwd", "/")};
+  examiner_ = Examiner{frame.value("diagnose", std::vector<std::string>{}), os::own_environment(), frame.value("cwd", "/")};
   memory_ = inventory::memory();
   open_records(frame);
-  root_->configure(frame.value("argv", std::vector<std::string>{}), own_environment(thread_environment(options_.slots)),
+  root_->configure(frame.value("argv", std::vector<std::string>{}), environment_with(thread_environment(options_.slots)),
                    frame.value("cwd", "/"), frame.value("zygote", wire::Json::object()));
 }
 
