@@ -14,10 +14,14 @@ DeviceSet bit(std::size_t device) { return DeviceSet{1} << device; }
 
 }  // namespace
 
-/// Ever.
-bool DeviceBook::suits(std::size_t device, const DeviceDemand& demand) const {
-  const Device& entry = devices_[device];
-  return entry.usable && (demand.allowed & bit(device)) != 0 && demand.memory <= entry.total;
+/// Those that could ever be a part of its lease.
+std::vector<std::size_t> DeviceBook::suiting(const DeviceDemand& demand, DeviceSet avoid) const {
+  std::vector<std::size_t> found;
+  for (std::size_t i = 0; i < devices_.size(); ++i) {
+    const Device& entry = devices_[i];
+    if (entry.usable && (demand.allowed & ~avoid & bit(i)) != 0 && demand.memory <= entry.total) found.push_back(i);
+  }
+  return found;
 }
 
 /// Now.
@@ -37,24 +41,18 @@ bool DeviceBook::is_crowded(std::size_t device, const DeviceDemand& demand) cons
 }
 
 bool DeviceBook::is_possible(const DeviceDemand& demand, DeviceSet avoid) const {
-  int found = 0;
-  for (std::size_t i = 0; i < devices_.size(); ++i) found += (avoid & bit(i)) == 0 && suits(i, demand) ? 1 : 0;
-  return found >= demand.count;
+  return static_cast<int>(suiting(demand, avoid).size()) >= demand.count;
 }
 
 std::optional<Lease> DeviceBook::find(const DeviceDemand& demand, DeviceSet avoid, DeviceSet kept) const {
-  if (!is_possible(demand, avoid)) avoid = 0;
-  int roomy = 0;
-  for (std::size_t i = 0; i < devices_.size(); ++i) {
-    roomy += (avoid & bit(i)) == 0 && suits(i, demand) && !is_crowded(i, demand) ? 1 : 0;
-  }
+  std::vector<std::size_t> candidates = suiting(demand, is_possible(demand, avoid) ? avoid : 0);
+  auto roomy = std::count_if(candidates.begin(), candidates.end(), [&](std::size_t i) { return !is_crowded(i, demand); });
   // Where others have so much of all of them, waiting would not help: then it must do with what there is.
   bool only_roomy = roomy >= demand.count;
-  std::vector<std::size_t> candidates;
-  for (std::size_t i = 0; i < devices_.size(); ++i) {
-    bool taken = ((avoid | kept) & bit(i)) != 0 || (only_roomy && is_crowded(i, demand));
-    if (!taken && suits(i, demand) && has_room(i, demand)) candidates.push_back(i);
-  }
+  auto cannot = [&](std::size_t i) {
+    return (kept & bit(i)) != 0 || (only_roomy && is_crowded(i, demand)) || !has_room(i, demand);
+  };
+  candidates.erase(std::remove_if(candidates.begin(), candidates.end(), cannot), candidates.end());
   if (static_cast<int>(candidates.size()) < demand.count) return std::nullopt;
   std::map<int, int> on_node;
   for (std::size_t i : candidates) ++on_node[devices_[i].node];
@@ -99,11 +97,7 @@ void DeviceBook::give_back(const Lease& lease) {
 }
 
 DeviceSet DeviceBook::to_keep(const DeviceDemand& demand, DeviceSet avoid) const {
-  if (!is_possible(demand, avoid)) avoid = 0;
-  std::vector<std::size_t> candidates;
-  for (std::size_t i = 0; i < devices_.size(); ++i) {
-    if ((avoid & bit(i)) == 0 && suits(i, demand)) candidates.push_back(i);
-  }
+  std::vector<std::size_t> candidates = suiting(demand, is_possible(demand, avoid) ? avoid : 0);
   std::sort(candidates.begin(), candidates.end(), [&](std::size_t a, std::size_t b) {
     if (states_[a].whole != states_[b].whole) return !states_[a].whole;
     return states_[a].booked != states_[b].booked ? states_[a].booked < states_[b].booked : a < b;

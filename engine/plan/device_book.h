@@ -2,9 +2,8 @@
 //
 // It promises:
 // - all devices of a lease are given out at once, or none;
-// - the memory booked of a device is never more than it has, less a margin where tests share it; a lease of a whole device has
-// it
-//   alone;
+// - the memory booked of a device is never more than it has, less a margin where tests share it;
+// - a lease of a whole device has it alone;
 // - a device that is out of use is never given out.
 #pragma once
 
@@ -23,9 +22,6 @@ struct DeviceDemand {
   int count = 0;
   std::uint64_t memory = 0;           ///< Bytes of each; 0 for whole devices.
   DeviceSet allowed = ~DeviceSet{0};  ///< By architecture and the like.
-  bool operator==(const DeviceDemand& other) const {
-    return count == other.count && memory == other.memory && allowed == other.allowed;
-  }
 };
 
 struct Device {
@@ -44,7 +40,6 @@ class DeviceBook {
  public:
   void reset(std::vector<Device> devices) { devices_ = std::move(devices), states_.assign(devices_.size(), State{}); }
   [[nodiscard]] std::size_t size() const { return devices_.size(); }
-  [[nodiscard]] const Device& at(int device) const { return devices_[static_cast<std::size_t>(device)]; }
   Device& change(int device) { return devices_[static_cast<std::size_t>(device)]; }
   /// Whether it could be met if nothing were leased.
   [[nodiscard]] bool is_possible(const DeviceDemand& demand, DeviceSet avoid = 0) const;
@@ -64,7 +59,7 @@ class DeviceBook {
     bool whole = false;  ///< Leased to one test alone.
     std::uint64_t booked = 0;
   };
-  [[nodiscard]] bool suits(std::size_t device, const DeviceDemand& demand) const;
+  [[nodiscard]] std::vector<std::size_t> suiting(const DeviceDemand& demand, DeviceSet avoid) const;
   [[nodiscard]] bool has_room(std::size_t device, const DeviceDemand& demand) const;
   [[nodiscard]] bool is_crowded(std::size_t device, const DeviceDemand& demand) const;
 

@@ -171,12 +171,7 @@ void Scheduler::put_back(std::size_t task, bool fresh, bool alone) {
   if (task >= states_.size() || states_[task] == State::Waiting) return;
   Task& entry = problem_.tasks[task];
   if (fresh) entry.reuse = false;
-  if (alone && !problem_.demands[entry.demand].alone) {
-    Demand demand = problem_.demands[entry.demand];
-    demand.alone = true;
-    entry.demand = static_cast<std::uint32_t>(problem_.demands.size());
-    problem_.demands.push_back(std::move(demand));
-  }
+  if (alone && !problem_.demands[entry.demand].alone) own_demand(task).alone = true;
   states_[task] = State::Waiting;
   ++waiting_;
   remaining_ += entry.expected;
@@ -259,12 +254,14 @@ std::optional<Lease> Scheduler::process_gone(int slot) {
 
 void Scheduler::move_away(std::size_t task, DeviceSet from, bool whole) {
   avoided_[task] |= from;
-  Task& entry = problem_.tasks[task];
-  if (!whole || problem_.demands[entry.demand].devices.memory == 0) return;
-  Demand demand = problem_.demands[entry.demand];
-  demand.devices.memory = 0;
-  entry.demand = static_cast<std::uint32_t>(problem_.demands.size());
-  problem_.demands.push_back(std::move(demand));
+  if (whole && demand_of(task).devices.memory > 0) own_demand(task).devices.memory = 0;
+}
+
+/// A copy of the test's demand that no other test has.
+Demand& Scheduler::own_demand(std::size_t task) {
+  problem_.demands.push_back(Demand(demand_of(task)));
+  problem_.tasks[task].demand = static_cast<std::uint32_t>(problem_.demands.size() - 1);
+  return problem_.demands.back();
 }
 
 // ---- what fits -------------------------------------------------------------------------------------------------------------

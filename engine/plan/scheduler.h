@@ -103,6 +103,7 @@ class Scheduler {
   std::optional<Lease> process_gone(int slot);
   void release(const Lease& lease) { book_.give_back(lease); }
   [[nodiscard]] DeviceBook& devices() { return book_; }
+  [[nodiscard]] const DeviceBook& devices() const { return book_; }
   /// Runs on other devices than these, if there are such; `whole`: with whole ones. After finished(), before put_back().
   void move_away(std::size_t task, DeviceSet from, bool whole);
   [[nodiscard]] const Demand& demand_of(std::size_t task) const { return problem_.demands[problem_.tasks[task].demand]; }
@@ -161,6 +162,7 @@ class Scheduler {
   std::size_t hold(int slot, std::size_t task);
   [[nodiscard]] bool has_devices(int slot, std::size_t task) const;
   void note_blocked(std::size_t task);
+  Demand& own_demand(std::size_t task);
   [[nodiscard]] DeviceSet kept_from(std::size_t task) const;
   std::size_t advance(int slot, int chunk);
 

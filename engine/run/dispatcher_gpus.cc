@@ -225,7 +225,6 @@ void Dispatcher::kept_process_gone(int slot) {
     --parked_;
     for (const Leak& leak : settled.leaks) note(fmt::format("the worker of slot {} left behind: {}", slot, leak.text));
     queue_.release(lease);
-    settle_hopeless();
     wake_idle();
     check_end();
   });
@@ -281,7 +280,7 @@ bool Dispatcher::may_blame_devices(const Attempt& attempt) const {
   if (suspicion.crowded) return tried == 0;
   if (tried >= (suspicion.proved ? kMostDevicesTried : 1)) return false;
   plan::DeviceSet avoid = queue_.avoided_by(attempt.test) | suspicion.devices;
-  return const_cast<plan::Scheduler&>(queue_).devices().is_possible(queue_.demand_of(attempt.test).devices, avoid);
+  return queue_.devices().is_possible(queue_.demand_of(attempt.test).devices, avoid);
 }
 
 /// What is known now of the devices of earlier attempts. Returns the words for people, if one of them was to blame.
