@@ -142,6 +142,7 @@ class Devices {
   std::unique_ptr<inventory::GpuProbe> probe_;
   DevicesHost host_;
   std::vector<Entry> devices_;
+  std::vector<inventory::GpuPeak> peaks_;  ///< The latest that were told.
   std::string why_none_;
   bool blind_ = false;  ///< The drivers no longer answer.
   int leases_ = 0;

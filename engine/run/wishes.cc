@@ -81,9 +81,15 @@ void Wishes::set_gpus(const std::vector<inventory::Gpu>& gpus, int per_slot, boo
   }
 }
 
-void Wishes::add_variant(std::uint32_t of, plan::Demand demand) {
-  gpus_.push_back(GpuWish(gpus_[of]));
-  demands_.push_back(std::move(demand));
+/// Its demand becomes this one, which is a variant of what it had; `key` tells the variants from each other.
+void Wishes::vary(Wish& wish, const std::string& key, plan::Demand demand) {
+  auto [entry, is_new] =
+      demand_numbers_.emplace(fmt::format("{}{}", wish.demand, key), static_cast<std::uint32_t>(demands_.size()));
+  if (is_new) {
+    gpus_.push_back(GpuWish(gpus_[wish.demand]));
+    demands_.push_back(std::move(demand));
+  }
+  wish.demand = entry->second;
 }
 
 // One that has said how much it needs keeps to that. In steps, so that there are few different demands.
@@ -92,10 +98,8 @@ void Wishes::book_vram(Wish& wish, std::uint64_t bytes) {
   plan::Demand demand = demands_[wish.demand];
   if (bytes == 0 || demand.devices.count == 0 || demand.devices.memory > 0 || !gpus_[wish.demand].measured) return;
   demand.devices.memory = (bytes + bytes / 10 + kStep) / kStep * kStep;
-  auto [entry, is_new] = demand_numbers_.emplace(fmt::format("{}v{}", wish.demand, demand.devices.memory),
-                                                 static_cast<std::uint32_t>(demands_.size()));
-  if (is_new) add_variant(wish.demand, std::move(demand));
-  wish.demand = entry->second;
+  const std::string key = fmt::format("v{}", demand.devices.memory);
+  vary(wish, key, std::move(demand));
 }
 
 std::uint32_t Wishes::number_of_name(const std::string& text) {
@@ -137,10 +141,7 @@ void Wishes::book_measured(Wish& wish, std::uint64_t bytes, std::uint64_t limit)
   if (booked == 0 || demand.memory > 0) return;
   // Perhaps it was measured on a larger machine: it is never refused for that, only booked with all that there is.
   demand.memory = limit > 0 ? std::min(booked, limit) : booked;
-  auto [entry, is_new] =
-      demand_numbers_.emplace(fmt::format("{}+{}", wish.demand, booked), static_cast<std::uint32_t>(demands_.size()));
-  if (is_new) add_variant(wish.demand, std::move(demand));
-  wish.demand = entry->second;
+  vary(wish, fmt::format("+{}", booked), std::move(demand));
 }
 
 plan::Problem Wishes::problem(const Dealing& dealing) const {

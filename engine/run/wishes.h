@@ -57,7 +57,7 @@ class Wishes {
     bool measured = true;  ///< What was measured may be booked, where it does not say how much memory.
     std::vector<std::string> arch;
   };
-  void add_variant(std::uint32_t of, plan::Demand demand);
+  void vary(Wish& wish, const std::string& key, plan::Demand demand);
   void book_vram(Wish& wish, std::uint64_t bytes);
   std::uint32_t number_of(const nlohmann::json& demand);
   std::uint32_t number_of_name(const std::string& text);

@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
+from holdfast.amounts import bytes_in
 from holdfast.compat import benchmark, fkit
 from holdfast.compat.loaded import is_loaded
 from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, is_interactive, retries
@@ -121,10 +122,10 @@ def _bytes(item: pytest.Item, value: Any, keyword: str = "memory", example: str 
     """A number of bytes, or text with a unit: `300M`, `1.5G`."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
         return value
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", value, re.IGNORECASE) if isinstance(value, str) else None
-    if found is None or float(found.group(1)) == 0:
+    found = bytes_in(value) if isinstance(value, str) else None
+    if found is None:
         raise _wrong(item, f"has {keyword}={value!r}", f"a number of bytes, or one with a unit, as in {example}")
-    return int(float(found.group(1)) * 1024 ** " KMGT".index(found.group(2).upper() or " "))
+    return found
 
 
 def _tokens(item: pytest.Item, given: dict[str, Any]) -> dict[str, bool]:

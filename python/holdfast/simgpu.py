@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from holdfast.amounts import bytes_in
 from holdfast.engine_path import find_engine
 
 STATE = "HOLDFAST_SIMGPU_STATE"
@@ -87,8 +88,7 @@ class Status:
 
 def size(text: Any) -> int:
     """`80GiB`, `512M`, or a number of bytes."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", str(text), re.IGNORECASE)
-    result = int(float(found.group(1)) * 1024 ** " KMGT".index(found.group(2).upper() or " ")) if found else 0
+    result = bytes_in(str(text)) or 0
     if result <= 0:
         raise SimgpuError(f"{text!r} is not an amount of memory; give one like 80GiB")
     return result

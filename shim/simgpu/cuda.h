@@ -106,6 +106,8 @@ struct stream* simgpu_stream(struct stream* given);
 bool simgpu_is_device_memory(CUdeviceptr address, uint64_t bytes);
 /// Opens the file behind the memory: from then on a look at the descriptors of the process shows that the driver is in use.
 bool simgpu_open_arena(void);
+/// Memory of a device is memory of the host.
+static inline void* simgpu_host(CUdeviceptr address) { return (void*)(uintptr_t)address; }
 /// Takes back what a context that ends had.
 void simgpu_free_all(const struct context* context);
 
