@@ -219,12 +219,15 @@ def leaks() -> None:
 
 
 def gpus() -> None:
-    """From a lease to the test's first own line, on two simulated GPUs; beside the same tests without GPUs."""
+    """From a lease to the start of the test's protocol and to its first setup hook, on two simulated GPUs; beside the same tests
+    without GPUs."""
     folder = PLACE / "gpus"
     folder.mkdir(exist_ok=True)
     (folder / "conftest.py").write_text(
-        "import os, time, pytest\n@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_setup(item):\n"
-        "    with open(os.environ['BENCH_STARTS'], 'a') as file: print(item.nodeid, time.time(), file=file)\n"
+        "import os, time, pytest\ndef note(what, item):\n"
+        "    with open(os.environ['BENCH_STARTS'], 'a') as file: print(what, item.nodeid, time.time(), file=file)\n"
+        "@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_protocol(item): note('protocol', item)\n"
+        "@pytest.hookimpl(tryfirst=True)\ndef pytest_runtest_setup(item): note('setup', item)\n"
     )
     (folder / "test_it.py").write_text(
         "import pytest\n@pytest.mark.parametrize('i', range(300))\n@pytest.mark.holdfast(gpus=1)\ndef test_on_one(i): pass\n"
@@ -243,14 +246,16 @@ def gpus() -> None:
         )
         walls[kind] = time.monotonic() - begun
     leased = {event["id"]: event["at"] for event in map(json.loads, log.read_text().splitlines()) if event["event"] == "lease"}
-    begun_at = {
-        nodeid.rpartition("/")[2]: float(at) for nodeid, at in (line.rsplit(" ", 1) for line in starts.read_text().splitlines())
-    }
-    delays = sorted(1000 * (begun_at[nodeid.rpartition("/")[2]] - at) for nodeid, at in leased.items())
-    print(
-        f"\n### GPUs, 300 trivial tests, 2 slots\n\nfrom lease to the test's setup: median {statistics.median(delays):.2f} ms,"
-        f" 90 % within {delays[len(delays) * 9 // 10]:.2f} ms\n300 tests without GPUs {walls['on_none']:.2f} s, with one each {walls['on_one']:.2f} s"
-    )
+    print("\n### GPUs, 300 trivial tests, 2 slots\n")
+    for what in ("protocol", "setup"):
+        begun_at = {
+            nodeid.rpartition("/")[2]: float(at)
+            for kind, nodeid, at in (line.split(" ", 2) for line in starts.read_text().splitlines())
+            if kind == what
+        }
+        delays = sorted(1000 * (begun_at[nodeid.rpartition("/")[2]] - at) for nodeid, at in leased.items())
+        print(f"from lease to {what}: median {statistics.median(delays):.2f} ms, 90 % within {delays[len(delays) * 9 // 10]:.2f} ms")
+    print(f"300 tests without GPUs {walls['on_none']:.2f} s, with one each {walls['on_one']:.2f} s")
 
 
 def _workers(title: str, suite: str, repeat: int, tests: int) -> None:

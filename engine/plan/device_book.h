@@ -34,6 +34,7 @@ struct Device {
 struct Lease {
   std::vector<int> devices;  ///< In the order in which the test sees them.
   std::uint64_t memory = 0;  ///< As in the demand.
+  bool shared = false;       ///< Another has been on one of its devices since it was given out.
 };
 
 class DeviceBook {
@@ -59,9 +60,10 @@ class DeviceBook {
     bool whole = false;  ///< Leased to one test alone.
     std::uint64_t booked = 0;
   };
-  [[nodiscard]] std::vector<std::size_t> suiting(const DeviceDemand& demand, DeviceSet avoid) const;
+  [[nodiscard]] DeviceSet suiting(const DeviceDemand& demand, DeviceSet avoid) const;
   [[nodiscard]] bool has_room(std::size_t device, const DeviceDemand& demand) const;
   [[nodiscard]] bool is_crowded(std::size_t device, const DeviceDemand& demand) const;
+  void sort_for_lease(std::vector<std::size_t>& candidates, const DeviceDemand& demand) const;
 
   std::vector<Device> devices_;
   std::vector<State> states_;

@@ -163,6 +163,7 @@ class Scheduler {
   [[nodiscard]] bool has_devices(int slot, std::size_t task) const;
   void note_blocked(std::size_t task);
   Demand& own_demand(std::size_t task);
+  void note_neighbours(Lease& lease);
   [[nodiscard]] DeviceSet kept_from(std::size_t task) const;
   std::size_t advance(int slot, int chunk);
 

@@ -369,7 +369,7 @@ void Devices::weigh(const std::shared_ptr<Settling>& settling) {
     if (!words.empty()) suspicion.evidence.push_back(fmt::format("its failure says {:?}", words));
     bool memory = words.find("emory") != std::string::npos || words.find("Memory") != std::string::npos ||
                   ended.failure.find("CUDA_ERROR_OUT_OF_MEMORY") != std::string::npos;
-    suspicion.crowded = memory && ended.shared && !suspicion.proved;
+    suspicion.crowded = memory && ended.lease.shared && !suspicion.proved;
     if (!suspicion.evidence.empty()) suspicion.devices = set_of(ended.lease);
   }
   bool look_closer = !suspicion.evidence.empty() || ended.dead || !settling->late.empty();

@@ -70,14 +70,14 @@ class Devices {
   /// Somebody else has what was begun under another name.
   void rename(const plan::Lease& lease, const std::string& from, const std::string& to);
   /// The test (or the process that was kept) with these devices is over: waits for their memory. `failure`: the words of one
-  /// that has failed; null for one that has not. `dead`: it crashed or hung. `shared`: others were on its devices.
+  /// that has failed; null for one that has not. `dead`: it crashed or hung.
   struct Ended {
     plan::Lease lease;
     std::string id;
     pid_t pid = 0;
     double began = 0;  ///< Seconds of CLOCK_MONOTONIC.
     bool lives_on = false;
-    bool failed = false, dead = false, shared = false;
+    bool failed = false, dead = false;
     std::string failure;
   };
   void settle(Ended ended, std::function<void(Settled)> then);

@@ -249,8 +249,6 @@ bool Dispatcher::await_devices(Attempt& attempt) {
   ended.lives_on = !own;
   ended.failed = !good && !stopping_;
   ended.dead = ended.failed && !is_pytest_verdict(verdict);
-  ended.shared = std::any_of(lease->devices.begin(), lease->devices.end(),
-                             [this](int device) { return queue_.devices().leases_of(device) > 1; });
   if (ended.failed) {
     ended.failure = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace) + attempt.out + attempt.err;
   }

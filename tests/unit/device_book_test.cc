@@ -119,6 +119,21 @@ TEST(SchedulerWithDevices, ATestWithSeveralIsNotStarvedBySmallOnes) {
   EXPECT_LE(after, 4 + 4);  // Those that may pass, and those that were begun at once.
 }
 
+TEST(Scheduler, ALeaseRemembersThatItWasShared) {
+  Scheduler scheduler;
+  scheduler.reset(problem_of({{1, 30 * kGib}, {1, 30 * kGib}, {1, 60 * kGib}}, 1, 3, false));
+  std::size_t first = *scheduler.take(0);
+  ASSERT_EQ(first, 0U);
+  EXPECT_FALSE(scheduler.lease_of(0, first)->shared);
+  std::size_t second = *scheduler.take(1);
+  scheduler.finished(1, second);
+  scheduler.returned(second);
+  EXPECT_TRUE(scheduler.lease_of(0, first)->shared) << "by one that has ended";
+  scheduler.finished(0, first);
+  scheduler.returned(first);
+  EXPECT_FALSE(scheduler.lease_of(2, *scheduler.take(2))->shared);
+}
+
 TEST(Pack, AnOrderThatWasTriedIsNeverWorseThanTheLongestFirstAndOftenBetter) {
   std::mt19937 random(5);
   int better = 0;

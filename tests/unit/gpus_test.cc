@@ -189,7 +189,7 @@ class DevicesTest : public testing::Test {
     ended.began = os::to_seconds(clock_.now().time_since_epoch()) - 1;
     ended.failed = failed;
     ended.failure = failure;
-    ended.shared = shared;
+    ended.lease.shared = shared;
     devices_->begin(ended.lease, "test");
     Settled result;
     devices_->settle(ended, [&](Settled settled) {
