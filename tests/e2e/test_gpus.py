@@ -25,6 +25,15 @@ def mine(): return [int(i) for i in os.environ["HOLDFAST_GPU_IDS"].split(",")]
 def hold(gib):
     context()
     return ok(driver.cuMemAlloc(int(gib * GIB)))
+def until(condition):
+    deadline = time.monotonic() + 20
+    while not condition(): assert time.monotonic() < deadline; time.sleep(0.01)
+def until_looked_at():
+    # The run has asked twice who has memory on the device: an armed fault that changes nothing counts that.
+    me = os.getpid()
+    sim().fault(mine()[0], "nvml-slow", seconds=0, code=me, function="nvmlDeviceGetComputeRunningProcesses")
+    def times(): return [int(f.split(", ")[1].split()[0]) for s in sim().status() for f in s.faults if f" code {me}," in f]
+    until(lambda: times()[0] >= 2)
 def gpus(*args, **kwargs): return pytest.mark.holdfast(*args, **kwargs)
 def times(n): return pytest.mark.parametrize("i", range(n))
 """
@@ -109,8 +118,7 @@ def test_tests_share_a_gpu_by_what_they_declare(suite, on, until):
 def test_together(i):
     hold(29)
     open(f"here{i}", "w").close()
-    deadline = time.monotonic() + 20
-    while not os.path.exists(f"here{1 - i}"): assert time.monotonic() < deadline; time.sleep(0.01)
+    until(lambda: os.path.exists(f"here{1 - i}"))
 """
     suite.write(test_share=HEAD + text)
     run = suite.run("--hf-slots=2")
@@ -125,7 +133,7 @@ def test_memory_that_was_measured_is_booked_the_next_time(suite, on):
 def test_measured(i):
     hold(20)
     open(f"here{i}", "w").close()
-    time.sleep(0.3)
+    until_looked_at()
     both = os.path.exists(f"here{1 - i}")
     os.unlink(f"here{i}")
     print("BOTH" if both else "ALONE")
@@ -162,12 +170,12 @@ def test_a_gpu_that_is_too_full_gives_the_test_one_of_its_own(suite, on):
 def test_holds():
     hold(30)
     open("held", "w").close()
-    time.sleep(1)
+    until(lambda: os.path.exists("full"))
 @gpus(vram="10GiB")
 def test_lies():
-    deadline = time.monotonic() + 20
-    while not os.path.exists("held"): assert time.monotonic() < deadline; time.sleep(0.01)
-    hold(60)
+    until(lambda: os.path.exists("held"))
+    try: hold(60)
+    finally: open("full", "w").close()
 """
     suite.write(test_full=HEAD + text)
     run = suite.run("--hf-slots=2")
@@ -643,7 +651,7 @@ def test_nvml_that_hangs_later(suite, on):
 
 def test_the_report_shows_what_ran_on_each_gpu(suite, on):
     on("2x80GiB")
-    suite.write(test_report=HEAD + '@gpus(vram="30GiB")\n@times(4)\ndef test(i):\n    hold(20)\n    time.sleep(0.2)\n')
+    suite.write(test_report=HEAD + '@gpus(vram="30GiB")\n@times(4)\ndef test(i):\n    hold(20)\n    until_looked_at()\n')
     run = suite.run("--hf-slots=2", "-v")
     section = run.output.partition("= GPUs =")[2]
     assert "GPU 0 Holdfast SimGPU: " in section
