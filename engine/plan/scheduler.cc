@@ -33,10 +33,11 @@ bool covers(const Lease& lease, const DeviceDemand& demand) {
 }  // namespace
 
 std::string why_impossible(const Demand& demand, const Capacity& capacity) {
-  if (demand.cores > capacity.cores)
-    return fmt::format("it asks for {} cores, and {} can be used", demand.cores, capacity.cores);
-  if (capacity.memory > 0 && demand.memory > capacity.memory) {
-    return fmt::format("it asks for {} MiB of memory, and {} MiB can be used", demand.memory >> 20U, capacity.memory >> 20U);
+  int cores = demand.cores * demand.ranks;
+  std::uint64_t memory = demand.memory * static_cast<std::uint64_t>(demand.ranks);
+  if (cores > capacity.cores) return fmt::format("it asks for {} cores, and {} can be used", cores, capacity.cores);
+  if (capacity.memory > 0 && memory > capacity.memory) {
+    return fmt::format("it asks for {} MiB of memory, and {} MiB can be used", memory >> 20U, capacity.memory >> 20U);
   }
   return "";
 }
@@ -62,6 +63,10 @@ void Scheduler::reset(Problem problem) {
   starving_.reset();
   passed_ = 0;
   kept_free_ = 0;
+  seats_.clear();
+  offered_.clear();
+  waiting_gang_.reset();
+  has_gangs_ = std::any_of(problem_.demands.begin(), problem_.demands.end(), [](const Demand& d) { return d.ranks > 1; });
   next_ = 0;
   estimate_unknown();
   make_chunks();
@@ -113,7 +118,7 @@ void Scheduler::order_chunks() {
     int widest = 1;
     for (std::uint32_t i = chunks_[chunk].begin; i < chunks_[chunk].end; ++i) {
       const Demand& demand = problem_.demands[problem_.tasks[order_[i]].demand];
-      widest = std::max({widest, demand.cores, demand.devices.count});
+      widest = std::max({widest, demand.cores * demand.ranks, demand.devices.count});
     }
     return widest;
   };
@@ -223,6 +228,11 @@ bool Scheduler::has_devices(int slot, std::size_t task) const {
 
 // The first in order that waits for devices has a right to them, though what comes behind it may need fewer.
 void Scheduler::note_blocked(std::size_t task) {
+  bool better = !waiting_gang_ || states_[*waiting_gang_] != State::Waiting;
+  if (demand_of(task).ranks > 1 && better) {
+    waiting_gang_ = task;
+    passed_gang_ = 0;
+  }
   const DeviceDemand& devices = demand_of(task).devices;
   if (devices.count == 0 || book_.find(devices, avoided_by(task), 0).has_value()) return;
   if (starving_ && states_[*starving_] == State::Waiting) return;
@@ -285,13 +295,15 @@ bool Scheduler::fits(int slot, std::size_t task) const {
   const Demand& demand = problem_.demands[problem_.tasks[task].demand];
   const Place& place = places_[static_cast<std::size_t>(slot)];
   if (alone_slot_ >= 0 && alone_slot_ != slot) return false;
+  if (is_passed_over(task)) return false;
+  if (demand.ranks > 1 && static_cast<int>(free_seats(slot).size()) < demand.ranks) return false;
   if (!has_devices(slot, task)) return false;
   int others = busy_ - (place.held.empty() ? 0 : 1);
   if (others == 0) return true;  // Whatever it wants: nothing else runs, and waiting would change nothing.
   if (demand.alone) return false;
   // What the slot's present test holds is free when the next one begins.
-  if (used_cores_ - place.cores + demand.cores > problem_.capacity.cores) return false;
-  std::uint64_t memory = used_memory_ - place.memory + demand.memory;
+  if (used_cores_ - place.cores + demand.cores * demand.ranks > problem_.capacity.cores) return false;
+  std::uint64_t memory = used_memory_ - place.memory + demand.memory * static_cast<std::uint64_t>(demand.ranks);
   if (problem_.capacity.memory > 0 && demand.memory > 0 && memory > problem_.capacity.memory) return false;
   return std::all_of(demand.tokens.begin(), demand.tokens.end(), [&](const TokenUse& use) {
     auto found = claims_.find(use.token);
@@ -304,6 +316,37 @@ bool Scheduler::fits(int slot, std::size_t task) const {
     }
     return use.most == 0 || others < use.most;
   });
+}
+
+// ---- gangs -----------------------------------------------------------------------------------------------------------------
+
+// Those on which a gang that this slot asks for could begin, the slot itself first; none if that still runs a test.
+std::vector<int> Scheduler::free_seats(int slot) const {
+  std::vector<int> seats;
+  if (!places_[static_cast<std::size_t>(slot)].held.empty()) return seats;
+  seats.push_back(slot);
+  for (int other : offered_) {
+    if (other != slot && places_[static_cast<std::size_t>(other)].held.empty()) seats.push_back(other);
+  }
+  return seats;
+}
+
+// A few tests may begin while a gang waits for slots. Then slots that become free are kept for it, until there are enough.
+bool Scheduler::is_passed_over(std::size_t task) const {
+  return waiting_gang_ && *waiting_gang_ != task && passed_gang_ >= kMostPassed && states_[*waiting_gang_] == State::Waiting;
+}
+
+void Scheduler::seat(int slot, std::size_t task) {
+  Place& place = places_[static_cast<std::size_t>(slot)];
+  if (place.held.empty()) ++busy_;
+  place.held.push_back(problem_.tasks[task].demand);
+  measure(place);
+}
+
+void Scheduler::gang_finished(std::size_t task) {
+  auto seats = seats_.extract(task);
+  if (seats.empty()) return;
+  for (int slot : seats.mapped()) finished(slot, task);
 }
 
 // Whether it may run in the process that the slot's latest such test runs in.
@@ -333,18 +376,28 @@ void Scheduler::measure(Place& place) {
 
 std::size_t Scheduler::hold(int slot, std::size_t task) {
   settle(task);
-  std::uint32_t number = problem_.tasks[task].demand;
-  const Demand& demand = problem_.demands[number];
+  const Demand& demand = demand_of(task);
   Place& place = places_[static_cast<std::size_t>(slot)];
-  if (place.held.empty()) ++busy_;
-  place.held.push_back(number);
+  if (waiting_gang_ == task) {
+    waiting_gang_.reset();
+  } else {
+    ++passed_gang_;
+  }
+  if (demand.ranks > 1) {
+    std::vector<int> seats = free_seats(slot);
+    seats.resize(static_cast<std::size_t>(demand.ranks));
+    for (int other : seats) {
+      if (other != slot) seat(other, task);
+    }
+    seats_[task] = std::move(seats);
+  }
+  seat(slot, task);
   if (may_reuse(task)) {
     std::uint32_t process = problem_.tasks[task].process;
     place.other_process = process != place.process;
     place.process = process;
     if (process > 0) homes_[process] = slot;
   }
-  measure(place);
   for (const TokenUse& use : demand.tokens) claims_[use.token].push_back(Claim{slot, use.exclusive});
   if (demand.alone) {
     alone_slot_ = slot;
@@ -385,7 +438,7 @@ void Scheduler::finished(int slot, std::size_t task) {
                              [&](const Claim& claim) { return claim.slot == slot && claim.exclusive == use.exclusive; });
     if (mine != claims.end()) claims.erase(mine);
   }
-  if (demand.alone && --alone_held_ == 0) alone_slot_ = -1;
+  if (demand.alone && alone_slot_ == slot && --alone_held_ == 0) alone_slot_ = -1;
 }
 
 void Scheduler::close(int slot) {

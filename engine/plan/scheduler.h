@@ -31,11 +31,12 @@ struct TokenUse {
 
 /// What a test needs while it runs.
 struct Demand {
-  int cores = 1;
-  std::uint64_t memory = 0;  ///< Bytes; 0 for unknown.
+  int cores = 1;             ///< Of each rank.
+  std::uint64_t memory = 0;  ///< Bytes of each rank; 0 for unknown.
   bool alone = false;        ///< Nothing else runs beside it.
   std::vector<TokenUse> tokens;
-  DeviceDemand devices;
+  DeviceDemand devices{};  ///< Of all ranks together.
+  int ranks = 1;           ///< Slots that it needs at a time: a gang, if there is more than one.
 };
 
 struct Capacity {
@@ -73,6 +74,13 @@ class Scheduler {
   /// The next test for `slot`, which holds it from now on until finished(). `reuse_only`: only one that may run in the process
   /// that runs the slot's present test, which may still be held.
   std::optional<std::size_t> take(int slot, bool reuse_only = false);
+  /// Which slots could begin a test at once, before take(): a gang takes those that it needs of them.
+  void offer(std::vector<int> idle) { offered_ = std::move(idle); }
+  [[nodiscard]] bool has_gangs() const { return has_gangs_; }
+  /// The slots that a gang holds which was given out, that of take() first.
+  [[nodiscard]] const std::vector<int>& seats_of(std::size_t task) const { return seats_.at(task); }
+  /// A gang has ended: all its slots are free. (Instead of finished().)
+  void gang_finished(std::size_t task);
   /// The same, out of those only that were put back and want a process of their own.
   std::optional<std::size_t> take_fresh(int slot) { return take_returned(slot, Process::Fresh); }
   /// What take(slot, true) would give if that is nothing special: the next test of the slot's own chunk, which asks for nothing
@@ -160,6 +168,9 @@ class Scheduler {
   [[nodiscard]] bool is_open_elsewhere() const;
   void measure(Place& place);
   std::size_t hold(int slot, std::size_t task);
+  void seat(int slot, std::size_t task);
+  [[nodiscard]] std::vector<int> free_seats(int slot) const;
+  [[nodiscard]] bool is_passed_over(std::size_t task) const;
   [[nodiscard]] bool has_devices(int slot, std::size_t task) const;
   void note_blocked(std::size_t task);
   Demand& own_demand(std::size_t task);
@@ -195,6 +206,11 @@ class Scheduler {
   bool planned_ = false;                      ///< The order of those with devices was made for them.
   int passed_ = 0;                            ///< how many were,
   DeviceSet kept_free_ = 0;                   ///< and what is kept free for it as long as it waits, once they are too many.
+  bool has_gangs_ = false;
+  std::vector<int> offered_;
+  std::map<std::size_t, std::vector<int>> seats_;  ///< By gang that was given out.
+  std::optional<std::size_t> waiting_gang_;        ///< The best one for which there were not enough slots,
+  int passed_gang_ = 0;                            ///< and how many tests were given out since.
   std::size_t waiting_ = 0;
   double remaining_ = 0;
 };

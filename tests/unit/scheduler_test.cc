@@ -376,4 +376,104 @@ TEST(Scheduler, AScopeHasAProcessOfItsOwnInOneSlot) {
 }
 
 }  // namespace
+// ---- gangs -----------------------------------------------------------------------------------------------------------------
+
+Problem with_gangs(const std::vector<int>& ranks, int slots) {
+  Problem problem;
+  problem.slots = slots;
+  problem.capacity.cores = slots;
+  for (std::uint32_t i = 0; i < ranks.size(); ++i) {
+    Demand demand;
+    demand.ranks = ranks[i];
+    problem.demands.push_back(demand);
+    problem.tasks.push_back(Task{-1, i, i + 1});
+  }
+  return problem;
+}
+
+TEST(Gangs, ItGetsAllItsSlotsAtOnceOrNone) {
+  Scheduler scheduler;
+  scheduler.reset(with_gangs({3, 1}, 3));
+  scheduler.offer({0, 1});
+  EXPECT_EQ(scheduler.take(0), Taken(1)) << "slot 2 is not idle";
+  scheduler.finished(0, 1);
+  scheduler.offer({0, 1, 2});
+  EXPECT_EQ(scheduler.take(1), Taken(0));
+  EXPECT_EQ(scheduler.seats_of(0), (std::vector<int>{1, 0, 2}));
+  scheduler.gang_finished(0);
+  EXPECT_TRUE(scheduler.empty());
+}
+
+TEST(Gangs, TheWidestGoesFirstAndOthersFillTheRest) {
+  Scheduler scheduler;
+  scheduler.reset(with_gangs({1, 2, 3}, 4));
+  scheduler.offer({0, 1, 2, 3});
+  EXPECT_EQ(scheduler.take(0), Taken(2));
+  scheduler.offer({3});
+  EXPECT_EQ(scheduler.take(3), Taken(0)) << "two slots are not free";
+}
+
+TEST(Gangs, ItDoesNotStarveWhileOthersRun) {
+  std::vector<int> ranks(100, 1);
+  ranks[0] = 2;
+  Scheduler scheduler;
+  scheduler.reset(with_gangs(ranks, 2));
+  // The slots are never idle at the same moment, unless they are kept so.
+  std::vector<std::optional<std::size_t>> held(2);
+  int before = 0;
+  for (int step = 0; step < 1000; ++step) {
+    int slot = step % 2;
+    if (held[slot]) scheduler.finished(slot, *held[slot]);
+    held[slot].reset();
+    scheduler.offer(held[1 - slot] ? std::vector<int>{slot} : std::vector<int>{0, 1});
+    held[slot] = scheduler.take(slot);
+    if (held[slot] == 0U) break;
+    before += held[slot] ? 1 : 0;
+  }
+  EXPECT_LE(before, 6);
+  EXPECT_EQ(scheduler.waiting(), 99U - static_cast<unsigned>(before));
+}
+
+// Whatever their sizes: every gang runs once, no slot holds two, and the run ends.
+TEST(Gangs, AtRandomEachRunsOnceOnSlotsThatNobodyElseHas) {
+  for (unsigned seed = 0; seed < 200; ++seed) {
+    std::mt19937 random(seed);
+    int slots = 1 + static_cast<int>(random() % 6);
+    std::vector<int> ranks(40);
+    for (int& one : ranks) one = 1 + static_cast<int>(random() % static_cast<unsigned>(slots));
+    Scheduler scheduler;
+    scheduler.reset(with_gangs(ranks, slots));
+    std::vector<int> runs(ranks.size());
+    std::vector<std::optional<std::size_t>> held(static_cast<std::size_t>(slots));
+    int steps = 0;
+    while (!scheduler.empty() && ++steps < 10000) {
+      auto slot = random() % static_cast<unsigned>(slots);
+      if (held[slot]) {
+        std::size_t task = *held[slot];
+        bool gang = ranks[task] > 1;
+        std::vector<int> seats = gang ? scheduler.seats_of(task) : std::vector<int>{static_cast<int>(slot)};
+        for (int seat : seats) held[static_cast<std::size_t>(seat)].reset();
+        gang ? scheduler.gang_finished(task) : scheduler.finished(static_cast<int>(slot), task);
+        continue;
+      }
+      std::vector<int> idle;
+      for (int i = 0; i < slots; ++i) {
+        if (!held[static_cast<std::size_t>(i)]) idle.push_back(i);
+      }
+      scheduler.offer(idle);
+      auto task = scheduler.take(static_cast<int>(slot));
+      if (!task) continue;
+      ++runs[*task];
+      std::vector<int> seats = ranks[*task] > 1 ? scheduler.seats_of(*task) : std::vector<int>{static_cast<int>(slot)};
+      ASSERT_EQ(seats.size(), static_cast<std::size_t>(ranks[*task]));
+      for (int seat : seats) {
+        ASSERT_FALSE(held[static_cast<std::size_t>(seat)]);
+        held[static_cast<std::size_t>(seat)] = *task;
+      }
+    }
+    ASSERT_TRUE(scheduler.empty()) << "seed " << seed;
+    ASSERT_EQ(runs, std::vector<int>(ranks.size(), 1));
+  }
+}
+
 }  // namespace holdfast::plan
