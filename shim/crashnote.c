@@ -12,9 +12,11 @@
 #define _GNU_SOURCE
 #include <execinfo.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -42,18 +44,36 @@ static void* current_context;
 
 enum { kFrames = 48, kSecondsForStack = 1 };
 
+// Of each thread: it is inside of the handler before ours. A library that is loaded between two calls of crashnote_arm() (UCX)
+// comes after us and before us: its handler calls ours, which has called it.
+static __attribute__((tls_model("initial-exec"))) __thread int is_passed_on;
+
+static void end_by(int signal) {
+  // By the kernel's own call: such a library may have put itself in place of sigaction(), too.
+  struct {
+    void (*handler)(int);
+    unsigned long flags, restorer, mask;
+  } plain = {SIG_DFL, 0, 0, 0};
+  syscall(SYS_rt_sigaction, signal, &plain, NULL, sizeof plain.mask);
+  // A fault repeats itself when we return, a sent signal must be sent again.
+  raise(signal);
+}
+
 static void go_on(int signal, siginfo_t* info, void* context) {
   for (size_t i = 0; i < COUNT; ++i) {
     if (kSignals[i] != signal) continue;
-    if (previous[i].sa_flags & SA_SIGINFO) {
+    bool again = is_passed_on;
+    is_passed_on = 1;
+    if (again) {
+      end_by(signal);
+    } else if (previous[i].sa_flags & SA_SIGINFO) {
       previous[i].sa_sigaction(signal, info, context);
     } else if (previous[i].sa_handler != SIG_DFL && previous[i].sa_handler != SIG_IGN) {
       previous[i].sa_handler(signal);
     } else {
-      // Back to the default and again: a fault repeats itself when we return, a sent signal must be sent again.
-      sigaction(signal, &previous[i], NULL);
-      raise(signal);
+      end_by(signal);
     }
+    is_passed_on = again;
   }
 }
 

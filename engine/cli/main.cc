@@ -12,6 +12,7 @@
 #include "inventory/cpus.h"
 #include "inventory/gpu_helper.h"
 #include "inventory/memory.h"
+#include "mpi/pmix_link.h"
 #include "run/dispatcher.h"
 
 namespace {
@@ -84,10 +85,15 @@ int main(int argc, char** argv) {
   CLI::App* probe = app.add_subcommand("gpu-probe", "use the one GPU that the environment shows, once")->group("");
   std::string vendor = "nvidia";
   probe->add_option("--vendor", vendor, "nvidia or amd");
+  CLI::App* pmix = app.add_subcommand("pmix-helper", "the PMIx server of an engine")->group("");
+  std::string pmix_folder;
+  pmix->add_option("--fd", helper_fd, "socket to the engine")->required();
+  pmix->add_option("--folder", pmix_folder, "for its files")->required();
   CLI11_PARSE(app, argc, argv);
 
   if (gpus->parsed()) return holdfast::inventory::print_gpus();
   if (helper->parsed()) return holdfast::inventory::serve_gpus(helper_fd);
+  if (pmix->parsed()) return holdfast::mpi::serve_pmix(helper_fd, pmix_folder);
   if (probe->parsed()) return holdfast::inventory::probe_gpu(vendor);
 
   if (cpus->parsed()) {

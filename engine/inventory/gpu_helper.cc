@@ -28,12 +28,6 @@ constexpr int kMostStarts = 3;
 // Where the helper finds its socket.
 constexpr int kSocket = 3;
 
-std::string own_program() {
-  std::array<char, 4096> path{};
-  ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
-  return length > 0 ? std::string(path.data(), static_cast<std::size_t>(length)) : "";
-}
-
 }  // namespace
 
 // ---- the engine's end ------------------------------------------------------------------------------------------------------
@@ -48,7 +42,7 @@ bool HelperProbe::start() {
   if (starts_++ >= kMostStarts) return false;
   Result<std::pair<os::Fd, os::Fd>> pair = os::open_channel_pair();
   if (!pair) return false;
-  Result<pid_t> pid = os::spawn({own_program(), "gpu-helper", "--fd", std::to_string(kSocket)}, os::own_environment(), "/",
+  Result<pid_t> pid = os::spawn({os::own_program(), "gpu-helper", "--fd", std::to_string(kSocket)}, os::own_environment(), "/",
                                 {{2, 2}, {kSocket, pair->second.get()}});
   if (!pid) return false;
   pid_ = *pid;
@@ -239,8 +233,8 @@ class Helper {
     auto probing = std::make_shared<Probing>();
     Result<os::Fd> output = os::open_memfd("holdfast-gpu-probe", 0);
     if (output) probing->output = std::move(*output);
-    Result<pid_t> pid = os::spawn({own_program(), "gpu-probe", "--vendor", frame.value("vendor", "nvidia")}, environment, "/",
-                                  {{1, probing->output.get()}});
+    Result<pid_t> pid = os::spawn({os::own_program(), "gpu-probe", "--vendor", frame.value("vendor", "nvidia")}, environment,
+                                  "/", {{1, probing->output.get()}});
     if (pid) {
       if (Result<os::Fd> pidfd = os::open_pidfd(*pid)) probing->pidfd = std::move(*pidfd);
     }

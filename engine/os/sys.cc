@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 namespace holdfast::os {
 
@@ -116,6 +117,12 @@ std::vector<char*> pointers(const std::vector<std::string>& strings) {
 }
 
 }  // namespace
+
+std::string own_program() {
+  std::array<char, 4096> path{};
+  ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size() - 1);
+  return length > 0 ? std::string(path.data(), static_cast<std::size_t>(length)) : "";
+}
 
 std::vector<std::string> own_environment() {
   std::vector<std::string> result;

@@ -59,6 +59,8 @@ class Mapping {
   std::size_t size_ = 0;
 };
 
+/// The path of the program that runs; empty if it cannot be told.
+std::string own_program();
 /// Our own, an entry "NAME=value" each.
 std::vector<std::string> own_environment();
 

@@ -234,8 +234,10 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.hides_gpus = demand.value("gpus", -1) == 0;
       test.own = item.value("own", false);
       test.leaks = item.value("leaks", "");
+      test.ranks = demand.value("ranks", 0);
       test.scope = item.value("in", Tree::kNone);
-      if (!tree_.has(test.scope)) test.scope = Tree::kNone;
+      // Each rank sets up its own fixtures, once MPI is there.
+      if (!tree_.has(test.scope) || test.ranks > 0) test.scope = Tree::kNone;
       test.needs = number_of_needs(item.value("needs", Broker::Needs{}));
       wishes_.add(ids_.back(), item, tree_.outermost(test.scope));
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
@@ -274,6 +276,8 @@ void Dispatcher::on_ready(const wire::Json& frame) {
   forkable_ = frame.value("forkable", true);
   dealing_.keep_order = frame.value("keep_order", false);
   cold_reason_ = frame.value("reason", "");
+  const wire::Json mpi = frame.value("mpi", wire::Json::object());
+  mpi_ = Mpi{mpi.value("manager", ""), mpi.value("problem", "")};
   tell(frame);
   // Nothing was found that could make the controller say no, and it has yet to read what was collected: begin at once.
   if (frame.value("go", false) && fatal_.empty()) run_tests();
@@ -285,7 +289,7 @@ void Dispatcher::run_tests() {
   if (running_ || ledger_ == nullptr || await_gpus()) return;
   running_ = true;
   // Their zygotes come up while all this is prepared and written down, which takes 40 ms for 30,000 tests.
-  if (!resume_) start_slots(tests_.size());
+  if (!resume_) start_slots(places_wanted());
   dealing_.slots = options_.slots;
   dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
   resolve_gpus();
@@ -314,7 +318,7 @@ void Dispatcher::run_tests() {
   wishes_.clear();  // The scheduler knows them now.
   known_.clear();
   if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
-  if (resume_) start_slots(queue_.waiting());
+  if (resume_) start_slots(places_wanted());
   if (!queue_.empty()) broker_.begin(options_.slots);
   if (tell_starts_) tell_remaining();
   check_end();
@@ -389,8 +393,15 @@ bool Dispatcher::settle_without_run(journal::Record record, const std::string& i
   return true;
 }
 
-void Dispatcher::start_slots(std::size_t tests) {
-  std::size_t wanted = std::min<std::size_t>(static_cast<std::size_t>(options_.slots), tests);
+/// How many slots the tests without a verdict could use at a time.
+std::size_t Dispatcher::places_wanted() const {
+  std::size_t wanted = 0;
+  for (const Test& test : tests_) wanted += test.settled ? 0 : static_cast<std::size_t>(std::max(1, test.ranks));
+  return wanted;
+}
+
+void Dispatcher::start_slots(std::size_t places) {
+  std::size_t wanted = std::min<std::size_t>(static_cast<std::size_t>(options_.slots), places);
   if (wanted == 0) return;
   cgroup_ = os::Cgroup::create();
   for (std::size_t i = 0; i < wanted; ++i) {
@@ -454,14 +465,18 @@ void Dispatcher::refuse_impossible() {
   for (std::size_t i = 0; i < tests_.size(); ++i) {
     const plan::Demand& demand = wishes_.demand_of(i);
     std::string reason = plan::why_impossible(demand, dealing_.capacity);
+    bool too_wide = demand.ranks > options_.slots;
+    if (too_wide)
+      reason = fmt::format("it asks for {} ranks, and there are {} slots (--hf-slots)", demand.ranks, options_.slots);
     bool by_gpus = reason.empty();
     if (by_gpus) reason = why_no_gpus(demand.devices, true);
     if (tests_[i].settled || reason.empty()) continue;
     bool none = devices_ == nullptr || devices_->size() == 0;
     journal::Record record;
     record.test = static_cast<std::int64_t>(i);
-    record.verdict = by_gpus && none && gpu_options_.no_gpu == "skip" ? "skipped" : "error";
-    wire::Json detail = {{"problem", "this test can never run here: " + reason}, {"phase", "setup"}};
+    bool skips = too_wide || (by_gpus && none && gpu_options_.no_gpu == "skip");
+    record.verdict = skips ? "skipped" : "error";
+    wire::Json detail = {{"problem", (too_wide ? "" : "this test can never run here: ") + reason}, {"phase", "setup"}};
     if (!settle_without_run(std::move(record), ids_[i], std::move(detail))) return;
   }
 }
@@ -495,7 +510,8 @@ void Dispatcher::give_work(int slot) {
     check_end();
     return;
   }
-  if (staged_.count(slot) != 0) return;  // It goes on when its scope is ready.
+  // It goes on when its scope is ready, or is a rank's.
+  if (staged_.count(slot) != 0 || gang_of_.count(slot) != 0) return;
   workers_gone(slot);
   if (!idle->idle()) return;
   if (tear_down_in(*idle) || close_node_in(*idle)) return;
@@ -504,6 +520,7 @@ void Dispatcher::give_work(int slot) {
   queue_.may_open(!tree_.any_leaving() && !any_node_unused());
   std::optional<std::size_t> test;
   auto reserved = reserved_.find(slot);
+  if (queue_.has_gangs()) queue_.offer(idle_slots());
   if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_fresh(slot);
   if (!stopping_ && !test && reserved != reserved_.end()) {
     Order order = reserved->second;
@@ -519,6 +536,7 @@ void Dispatcher::give_work(int slot) {
     check_end();
     return;
   }
+  if (tests_[*test].ranks > 0) form_gang(*test, slot);
   std::optional<Order> order = begin_attempt(*test, slot);
   if (order) tell_if_it_takes_long(*test, slot);
   if (order && order->reuse && idle->has_worker() && queue_.wants_other_process(slot)) {
@@ -630,7 +648,16 @@ void Dispatcher::on_finished(Attempt attempt) {
     attempt.node.empty() ? on_torn_down(std::move(attempt)) : on_node_closed(attempt);
     return;
   }
+  if (Gang* gang = gang_in(attempt.slot); gang != nullptr) {
+    on_rank_ended(*gang, std::move(attempt));
+    return;
+  }
   queue_.finished(attempt.slot, attempt.test);
+  finish_attempt(std::move(attempt));
+}
+
+/// Its slot, or slots, are free by now.
+void Dispatcher::finish_attempt(Attempt attempt) {
   for (const char* wish : {"exit", "stop"}) {
     if (attempt.done.contains(wish)) tell({{"t", wish}, {"with", attempt.done[wish]}});
   }
@@ -675,6 +702,12 @@ void Dispatcher::decide(Attempt attempt) {
   wire::Json detail = describe(evidence, record.verdict);
   detail["usage"] = attempt.usage.describe();
   if (attempt.vram > 0) detail["usage"]["vram"] = attempt.vram;
+  if (!attempt.ranks.empty()) {
+    detail["rank"] = attempt.rank;
+    const wire::Json& chosen = attempt.ranks[static_cast<std::size_t>(attempt.rank)];
+    if (auto code = chosen.find("mpi_abort"); code != chosen.end()) detail["mpi_abort"] = *code;
+    detail["ranks"] = std::move(attempt.ranks);
+  }
   if (!attempt.suspicion.evidence.empty()) detail["gpu_evidence"] = attempt.suspicion.evidence;
   if (detail.contains("phase") || detail.contains("problem")) {
     detail["stacks"] = attempt.stacks;
@@ -815,6 +848,7 @@ OutboxHost Dispatcher::outbox_host() {
 
 void Dispatcher::on_abandoned(std::size_t test, int slot) {
   forget_staged(slot);
+  if (rank_abandoned(test, slot)) return;
   in_use_.erase(test);
   queue_.finished(slot, test);
   drop_lease(test);
@@ -851,6 +885,7 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
     fail_run("infra", fmt::format("no slot is left: {}", reason));
   } else {
     note(fmt::format("slot {} was given up: {}", slot, reason));
+    refuse_wide_gangs();
   }
   check_end();
 }
@@ -881,7 +916,8 @@ bool Dispatcher::is_unfinished() const {
   // Somebody has to end these, who can: not what was shut down.
   bool open = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut(); });
   bool kept = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut() && s->has_worker(); });
-  if (busy || kept || parked_ > 0 || (open && (tree_.any_live() || !held_.empty() || any_node_open()))) return true;
+  if (busy || kept || parked_ > 0 || !gangs_.empty() || (open && (tree_.any_live() || !held_.empty() || any_node_open())))
+    return true;
   return !stopping_ && (!queue_.empty() || !reserved_.empty() || !staged_.empty());
 }
 
@@ -900,6 +936,7 @@ void Dispatcher::stop(double grace) {
   loop_.call_after({}, [this] {
     while (!reserved_.empty()) drop_reserved(reserved_.begin()->first);
     put_staged_back();
+    drop_unstarted_gangs();
     conclude_held();
     wake_idle();  // Their workers end.
     check_end();
@@ -942,6 +979,7 @@ void Dispatcher::abort_run() {
 
 void Dispatcher::end() {
   devices_.reset();
+  pmix_.reset();
   os::kill_descendants(::getpid(), [](pid_t) { return false; });
   // A killed process needs a moment to be gone; its control group can be removed only then.
   for (int i = 0; i < 400; ++i) {
@@ -963,8 +1001,9 @@ void Dispatcher::end() {
 void Dispatcher::kill_strays() {
   for (pid_t child : os::children_of(::getpid())) {
     bool ours = root_->owns(child) || broker_.owns(child) || (devices_ != nullptr && devices_->owns(child)) ||
-                std::any_of(slots_.begin(), slots_.end(),
-                            [child](const auto& s) { return s->zygote_pid() == child || s->looks_with(child); });
+                (pmix_ != nullptr && pmix_->owns(child)) || std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) {
+                  return s->zygote_pid() == child || s->looks_with(child);
+                });
     if (ours) continue;
     for (pid_t below : os::descendants_of(child)) ::kill(below, SIGKILL);
     ::kill(child, SIGKILL);

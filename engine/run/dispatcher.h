@@ -19,6 +19,7 @@
 #include "inventory/memory.h"
 #include "journal/history.h"
 #include "journal/ledger.h"
+#include "mpi/pmix_link.h"
 #include "os/cgroup.h"
 #include "os/loop.h"
 #include "plan/scheduler.h"
@@ -26,6 +27,7 @@
 #include "run/attempts.h"
 #include "run/broker.h"
 #include "run/devices.h"
+#include "run/gang.h"
 #include "run/limits.h"
 #include "run/outbox.h"
 #include "run/root.h"
@@ -81,6 +83,7 @@ class Dispatcher {
     double setup = 0;                  ///< Seconds for which scopes were set up when it was to begin.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
+    int ranks = 0;      ///< Of MPI; 0 for a test that has none.
     std::string leaks;  ///< From its mark; empty for what holds for all.
   };
 
@@ -113,7 +116,8 @@ class Dispatcher {
   void run_tests();
   void replay();
   void settle_fatal_modules();
-  void start_slots(std::size_t tests);
+  [[nodiscard]] std::size_t places_wanted() const;
+  void start_slots(std::size_t places);
   void refuse_impossible();
   bool must_wait_for_memory();
   void tell_remaining();
@@ -127,6 +131,7 @@ class Dispatcher {
   void on_ask(int slot);
   void on_worker_ended(const WorkerEnd& end);
   void on_finished(Attempt attempt);
+  void finish_attempt(Attempt attempt);
   void decide(Attempt attempt);
   void conclude(Verdict verdict);
   [[nodiscard]] const std::string& policy_on_leaks(std::size_t test) const {
@@ -191,6 +196,23 @@ class Dispatcher {
   bool await_devices(Attempt& attempt);
   [[nodiscard]] bool may_blame_devices(const Attempt& attempt) const;
   std::string blame_devices(Test& test, const std::string& id, bool good);
+
+  // dispatcher_gangs.cc
+  [[nodiscard]] std::vector<int> idle_slots() const;
+  void form_gang(std::size_t test, int slot);
+  Gang* gang_in(int slot);
+  void begin_gang(Order order);
+  void start_ranks(Gang& gang, std::vector<wire::Json> environments);
+  void share_devices(Order& order, const Gang& gang, std::size_t rank);
+  void fail_gang(Gang& gang, const std::string& problem);
+  void on_rank_ended(Gang& gang, Attempt attempt);
+  void on_abort(std::size_t test, int rank, int code);
+  void end_others_after(Gang& gang, double grace);
+  bool rank_abandoned(std::size_t test, int slot);
+  void end_gang(Gang& gang);
+  void dissolve(std::size_t test);
+  void drop_unstarted_gangs();
+  void refuse_wide_gangs();
 
   void log_scope(const char* what, int scope, int slot, std::optional<double> seconds = {});
 
@@ -282,6 +304,16 @@ class Dispatcher {
   inventory::Memory memory_;
   os::Time memory_read_{};
   int judged_again_ = 0;  ///< Tests that wait for a pristine process.
+  /// How ranks of this run's MPI find each other.
+  struct Mpi {
+    std::string manager;  ///< `pmix`, `pmi`, or empty where it cannot be started here:
+    std::string problem;  ///< why.
+  };
+  Mpi mpi_;
+  std::map<std::size_t, std::unique_ptr<Gang>> gangs_;  ///< By test.
+  std::map<int, std::size_t> gang_of_;                  ///< By slot.
+  std::unique_ptr<mpi::PmixLink> pmix_;                 ///< Absent until a gang needs it.
+  int last_gang_ = 0;
   bool ending_ = false;
   bool began_any_ = false;
 };

@@ -54,7 +54,11 @@ void Dispatcher::stage(int slot, Order order) {
       // The next process waits ready, also beside a worker: for a second judgement, or to take its place.
       bool more = queue_.waiting() > 0 && (step.scope == Tree::kNone || tree_.at(step.scope).left > 1);
       if (!needs.empty()) in_use_[order.test] = broker_.use(needs);
-      here->begin(order, more);
+      if (tests_[order.test].ranks > 0) {
+        begin_gang(std::move(order));
+      } else {
+        here->begin(order, more);
+      }
       break;
     }
     case Tree::Step::Kind::SetUp:

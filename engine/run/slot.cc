@@ -321,7 +321,9 @@ void Slot::begin(const Order& order, bool fork_next) {
   if (!order.look) go["look"] = false;
   if (!order.resources.is_null()) go["resources"] = order.resources;
   if (!order.gpus.is_null()) go["gpus"] = order.gpus;
+  if (!order.mpi.is_null()) go["mpi"] = order.mpi;
   go_ = std::move(go);
+  pmi_ = order.pmi;
   if (order.memory > 0) {
     memory_group_ = os::MemoryGroup::create(fmt::format("holdfast-{}-{}", ::getpid(), id_), order.memory);
     attempt_.evidence.memory_limit = memory_group_.usable() ? order.memory : 0;
@@ -348,7 +350,9 @@ void Slot::send_go() {
   if (memory_group_.usable() && current_->pid == 0) return;  // Its number comes with the zygote's answer.
   if (memory_group_.usable()) [[maybe_unused]]
     bool added = memory_group_.add(current_->pid);
-  current_->channel->send(*std::exchange(go_, std::nullopt));
+  std::shared_ptr<os::Fd> with = std::move(pmi_);
+  current_->channel->send(*std::exchange(go_, std::nullopt),
+                          with != nullptr ? std::vector<int>{with->get()} : std::vector<int>{});
 }
 
 void Slot::start_attempt(const Order& order) {

@@ -45,6 +45,8 @@ struct Order {
   int scope = Zygote::kSlotsOwn;  ///< Its process is forked from that of this scope, which the slot must have.
   bool look = true;               ///< For what it leaves.
   wire::Json resources;           ///< What it gets of those that it needs; null for none.
+  wire::Json mpi;                 ///< Which rank of its test it is (protocol/README.md, `go`); null where the test has none.
+  std::shared_ptr<os::Fd> pmi;    ///< The rank's end of its process manager's socket.
   wire::Json gpus;                ///< Its devices (protocol/README.md, `go`); null for those that everybody sees.
 };
 
@@ -73,6 +75,8 @@ struct Attempt {
   Usage usage;
   pid_t pid = 0;
   wire::Json processes = wire::Json::array();  ///< What they were doing at the deadline.
+  int rank = -1;                               ///< Of a gang: the rank that all this is of,
+  wire::Json ranks = wire::Json::array();      ///< and what there is to say of each.
 };
 
 /// How a worker ended when no test ran in it any more: at its exit, or by itself between two tests.
@@ -175,6 +179,8 @@ class Slot {
   void stop(double grace);
   /// Kills everything at once and never restarts.
   void shut_down();
+  /// Ends the running rank since another one has failed: stacks first, then as at a deadline, but soon.
+  void end_with_gang();
   /// Lets a test go on that was kept: it dies, or is interrupted.
   void go_on();
   [[nodiscard]] bool busy() const { return current_ != nullptr; }
@@ -308,7 +314,8 @@ class Slot {
   double test_limit_ = 0;
   bool exited_ = false;
   os::MemoryGroup memory_group_;           ///< Of the running test, if it has declared its memory.
-  std::optional<wire::Json> go_;           ///< Its order, held back until its process is in that group.
+  std::optional<wire::Json> go_;           ///< Its order, held back until its process is in that group,
+  std::shared_ptr<os::Fd> pmi_;            ///< and a descriptor that goes with it.
   std::optional<wire::Json> early_ready_;  ///< What a scope's process has said before its number was known.
   bool group_killed_ = false;              ///< By kill_tree(), with all zygotes of the slot.
   bool asked_ = false;                     ///< on_ask has been called for this attempt.

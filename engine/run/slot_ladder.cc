@@ -9,6 +9,13 @@
 
 namespace holdfast::run {
 
+namespace {
+
+// Seconds that a rank gets to come back from SIGINT when another one has failed. Most are inside of MPI, and never do.
+constexpr double kGangGrace = 0.3;
+
+}  // namespace
+
 void Slot::after(double delay_seconds, os::Loop::Callback callback) {
   loop_.cancel(timer_);
   timer_ = loop_.call_after(os::seconds(delay_seconds), std::move(callback));
@@ -66,7 +73,8 @@ void Slot::climb(Ladder step) {
       break;
     case Ladder::Interrupted:
       signal_test(SIGINT);
-      after(limits_.grace, [this] { climb(Ladder::Terminated); });
+      after(attempt_.evidence.ended_with_gang ? std::min(kGangGrace, limits_.grace) : limits_.grace,
+            [this] { climb(Ladder::Terminated); });
       break;
     case Ladder::Terminated:
       signal_test(SIGTERM);
@@ -168,6 +176,14 @@ void Slot::kill_tree() {
   after(10, [this] {
     if (from_ != nullptr) on_gone(*from_);
   });
+}
+
+void Slot::end_with_gang() {
+  if (current_ == nullptr || exited_ || ladder_ != Ladder::None || kept_) return;
+  attempt_.evidence.ended_with_gang = true;
+  attempt_.evidence.was_stopped = os::process_state(test_pid()) == 'T';
+  // Over already, and waiting for the others on its way out: nothing of it is worth a look.
+  climb(attempt_.evidence.done ? Ladder::Killed : Ladder::Stacks);
 }
 
 void Slot::stop(double grace) {

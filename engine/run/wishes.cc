@@ -68,7 +68,7 @@ void Wishes::set_gpus(const std::vector<inventory::Gpu>& gpus, int per_slot, boo
     plan::DeviceDemand& demand = demands_[i].devices;
     if (!wish.named) {
       int most = soft ? std::min(per_slot, static_cast<int>(gpus.size())) : per_slot;
-      demand.count = most;
+      demand.count = most * demands_[i].ranks;
       wish.measured = false;  // So many for each slot: nobody shares.
       continue;
     }
@@ -110,6 +110,7 @@ std::uint32_t Wishes::number_of(const nlohmann::json& wish) {
   auto [entry, is_new] = demand_numbers_.emplace(wish.dump(), static_cast<std::uint32_t>(demands_.size()));
   if (!is_new) return entry->second;
   plan::Demand demand;
+  demand.ranks = std::max(1, wish.value("ranks", 1));
   demand.cores = wish.value("cores", 1);
   demand.memory = wish.value("memory", std::uint64_t{0});
   demand.alone = wish.value("alone", false);
@@ -125,7 +126,7 @@ std::uint32_t Wishes::number_of(const nlohmann::json& wish) {
   }
   GpuWish gpus;
   gpus.named = wish.contains("gpus");
-  demand.devices.count = wish.value("gpus", 0);
+  demand.devices.count = wish.value("gpus", 0) * demand.ranks;
   demand.devices.memory = wish.value("vram", std::uint64_t{0});
   gpus.soft = wish.value("soft", false);
   gpus.arch = wish.value("arch", std::vector<std::string>{});

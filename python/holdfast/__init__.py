@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["guard", "resource"]
+__all__ = ["guard", "mark", "resource"]
 
 if TYPE_CHECKING:
     from holdfast.guards import guard
+    from holdfast.parallel import mark
     from holdfast.resources import resource
 
 
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from holdfast.guards import guard
 
         return guard
+    if name == "mark":
+        from holdfast.parallel import mark
+
+        return mark
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ It never returns into the zygote's frames, and a process that the test itself fo
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import socket
 import sys
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import compat, crash, gpu, streams, wire
+from holdfast import compat, crash, gpu, mpi, streams, wire
 from holdfast.options import calls_nothing
 from holdfast.relay import full_report, is_plain_pass, plain_attributes, short_report, warning_data
 from holdfast.reuse import Worker
@@ -48,11 +49,15 @@ class TestRunner:
 
     __test__ = False
 
-    def __init__(self, session: pytest.Session, slate: Slate, info: WorkerInfo, scopes: Sequence[Scope] = ()) -> None:
+    def __init__(
+        self, session: pytest.Session, slate: Slate, info: WorkerInfo, scopes: Sequence[Scope] = (), has_ranks: bool = False
+    ) -> None:
         self.session = session
         self.info = info
         self.slot = int(session.config.workerinput["workerid"][2:])  # type: ignore[attr-defined]
         self.scopes = scopes
+        # Tests with MPI ranks were collected.
+        self.has_ranks = has_ranks
         # What the scopes around the test have set up, if there are any.
         self.above: Optional[Above] = None
         # In the process of a scope, and in one that only tears down: no other process sets up the same thing.
@@ -65,6 +70,8 @@ class TestRunner:
         self.resources: dict[str, wire.Frame] = {}
         # The resource that this process makes, if it is that of one.
         self.makes = ""
+        # Which rank of its test's MPI program this process is; None for none.
+        self.rank: Optional[mpi.Rank] = None
         # Requests of the fixtures that have handed out a resource.
         self._resource_requests: dict[str, Any] = {}
         # Where a tool writes that this process runs under; what is there before the test begins is the interpreter's.
@@ -88,9 +95,11 @@ class TestRunner:
         if not crash.begin_process(parent):
             os._exit(0)
         self.sock = sock
-        order = wire.receive_one(sock)
+        order, fds = wire.receive_with_fds(sock) if self.has_ranks else (wire.receive_one(sock), [])
         if order is None:
             os._exit(0)
+        if "mpi" in order:
+            self.rank = mpi.enter(order["mpi"], fds)
         if order.get("reuse"):
             Worker(self).run(order)
         if order["t"] != "go":
@@ -159,6 +168,9 @@ class TestRunner:
         self.prepare_exit()
         self.add_leaks(done)
         self.report_done(done)
+        if self.rank is not None and self._verdict() in ("passed", "skipped", "xfailed", "xpassed"):
+            self.rank.finalise()
+            streams.flush_all()
         os._exit(0)
 
     def prepare_exit(self) -> None:
@@ -232,6 +244,12 @@ class TestRunner:
         self.pytest_runtest_logreport(report)
 
     # ---- hooks
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        if self.rank is not None:
+            with self.leaks.not_counting() if self.leaks is not None else contextlib.nullcontext():
+                self.rank.initialise()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self) -> None:

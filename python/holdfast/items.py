@@ -22,7 +22,8 @@ def describe_items(items: Sequence[pytest.Item], with_chain: bool, isolation: st
 def place_in_scopes(items: Sequence[pytest.Item], descriptions: list[Frame]) -> list[Scope]:
     """Adds to each test that gets a process of its own the number of its scope, if it has one; returns the scopes."""
     scopes = Scopes()
-    own = [item for item, entry in zip(items, descriptions) if not entry.get("reuse")]
+    # The ranks of a test set up all their fixtures themselves: MPI is not there before.
+    own = [item for item, entry in zip(items, descriptions) if not entry.get("reuse") and "ranks" not in entry.get("demand", ())]
     found = scopes.assign(own)
     for item, entry in zip(items, descriptions):
         scope = found.get(item)

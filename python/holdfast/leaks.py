@@ -32,6 +32,8 @@ from holdfast.wire import Frame
 # test may have left a clock that stands still.
 _LOOKS, _BETWEEN = 50, 0.002
 _SHM = "/dev/shm"
+# Of MPI libraries, which make and remove them as ranks meet.
+_TRANSPORTS = ("vader_segment.", "sm_segment.", "ucx_shm_", "psm2_shm", "psm3_shm", "mpich_shm")
 # Set by pytest itself, for each phase.
 _NOT_THE_TEST_S = b"PYTEST_CURRENT_TEST"
 _SIGNALS = tuple(sorted(set(signal.valid_signals()) - {signal.SIGKILL, signal.SIGSTOP}))
@@ -163,6 +165,8 @@ class Leaks:
         noted = self._kept + trail.entries(self.slate)
         shared = {entry.path for entry in noted if entry.kind == trail.SHARED}
         for name in _names() - self._shm - trail.names_before():
+            if name.startswith(_TRANSPORTS):
+                continue
             path = f"{_SHM}/{name}"
             # Another program's, or another test's, unless there is evidence.
             if path in shared or _is_open_here(path):
@@ -247,6 +251,16 @@ class Leaks:
     # ---- fixtures that several tests share
 
     @pytest.hookimpl
+    @contextlib.contextmanager
+    def not_counting(self) -> Generator[None, None, None]:
+        """Threads, sockets and shared memory that are made inside are not the test's."""
+        seen = (set(sys._current_frames()), _descriptors(), _names(), set(_segments()))
+        yield
+        self._threads |= set(sys._current_frames()) - seen[0]
+        self._descriptors |= _descriptors() - seen[1]
+        self._shm |= _names() - seen[2]
+        self._segments |= set(_segments()) - seen[3]
+
     def pytest_fixture_post_finalizer(self, fixturedef: Any) -> None:
         if fixturedef.scope != "function":
             self._stale = True
@@ -258,14 +272,11 @@ class Leaks:
             yield
             return
         before, noted = State.now(), trail.position(self.slate)
-        seen = (set(sys._current_frames()), set(children_of(os.getpid())), _descriptors(), _names(), set(_segments()))
-        yield
+        children = set(children_of(os.getpid()))
+        with self.not_counting():
+            yield
         self.shared = True
-        self._threads |= set(sys._current_frames()) - seen[0]
-        self._children |= set(children_of(os.getpid())) - seen[1]
-        self._descriptors |= _descriptors() - seen[2]
-        self._shm |= _names() - seen[3]
-        self._segments |= set(_segments()) - seen[4]
+        self._children |= set(children_of(os.getpid())) - children
         self._shared_places += [entry.path + "/" for entry in trail.entries(self.slate, noted)]
         trail.forget(self.slate, noted)
         self._state = _moved(self._state, before, State.now())

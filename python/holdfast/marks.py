@@ -13,6 +13,7 @@ from holdfast.amounts import bytes_in
 from holdfast.compat import benchmark, fkit
 from holdfast.compat.loaded import is_loaded
 from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, is_interactive, retries
+from holdfast.parallel import EACH, Ranks, ranks_of
 from holdfast.wire import Frame
 
 # Seconds.
@@ -28,10 +29,13 @@ KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shar
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     """Only what differs from the defaults, in the words of protocol/README.md (`items`). Raises pytest.UsageError."""
     wishes: Frame = {}
-    if not _NAMES.intersection(mark_names(item)) and not benchmark.is_here(item.config):
+    ranks = ranks_of(item)
+    if ranks is None and not _NAMES.intersection(mark_names(item)) and not benchmark.is_here(item.config):
         # The fast way for nearly all tests: there may be tens of thousands.
         return _place(item, "test" if item.config.getoption("forked", False) else isolation)
     given = _keywords(item)
+    if ranks is not None:
+        given = _with_ranks(item, given, ranks)
     wishes.update(_place(item, _isolation(item, isolation, given)))
     if given.get("isolate") == "test":
         wishes["own"] = True
@@ -45,12 +49,29 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
             raise _wrong(item, f"has leaks={given['leaks']!r}", "'report', 'fail' or 'ignore'")
         wishes["leaks"] = given["leaks"]
     demand = _demand(item, given)
+    if ranks is not None:
+        demand["ranks"] = _slots(item) if ranks.all else int(ranks)
     if demand:
         wishes["demand"] = demand
     group = group_of(item)
     if group:
         wishes["group"] = group
     return wishes
+
+
+def _with_ranks(item: pytest.Item, given: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
+    """What holds for each rank. They always have processes of their own: there MPI is initialised for the test."""
+    for name in EACH:
+        if name in ranks.each and name in given:
+            raise _wrong(item, f"has {name}=, and so has parallel()", "it in one of the two")
+    if given.get("isolate") not in (None, "test"):
+        raise _wrong(item, f"has isolate={given['isolate']!r} on a test with MPI ranks", "isolate='test'")
+    return {**given, **ranks.each, "isolate": "test"}
+
+
+def _slots(item: pytest.Item) -> int:
+    workers: Any = getattr(item.config, "workerinput", {})
+    return int(workers.get("workercount", 1))
 
 
 def mark_names(item: pytest.Item) -> set[str]:

@@ -191,6 +191,13 @@ OPTIONS = (
         "what becomes of tests for which there is no GPU (any more): an error, skipped, or waiting",
         "fail|skip|wait:SECONDS",
     ),
+    _Option(
+        "--hf-mpi",
+        one_of("auto", "pmix", "pmi"),
+        "auto",
+        "how ranks of MPI tests find each other: PMIx (Open MPI), PMI (MPICH); auto: as the library of mpi4py wants it",
+        "auto|pmix|pmi",
+    ),
     _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
     _Option("--hf-history", str, "", "durations of earlier runs (default: ROOTDIR/.holdfast/history.db; none: keep none)", "FILE|none"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
@@ -312,6 +319,10 @@ def _has_terminal() -> bool:
         return False
     finally:
         os.close(terminal)
+
+
+def mpi_of(config: pytest.Config) -> str:
+    return str(value_of(config, config.option, OPTION["hf_mpi"]))
 
 
 def wants_leaks(config: pytest.Config) -> bool:

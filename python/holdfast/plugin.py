@@ -117,6 +117,7 @@ def track_child_processes() -> Generator[Any, None, None]:
 
 
 from holdfast.compat.isoscope import iso_scheduling  # noqa: E402, F401  (a fixture of this plugin)
+from holdfast.parallel import comm, mpi_tmpdir  # noqa: E402, F401  (fixtures of this plugin)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import native
+from holdfast import native, ranks
 from holdfast.compat import benchmark
 from holdfast.diagnose import describe
 from holdfast.relay import report_from
@@ -85,6 +85,8 @@ def present(config: pytest.Config, item: Item, result: Frame, items: Sequence[It
         presented.reports = [_skip_report(item, result)]
     if _needs_own_report(result):
         presented.reports = _with_own_report(item, result, presented.reports)
+    if len(result["detail"].get("ranks", ())) > 1:
+        _add_ranks(config, result["detail"], presented.reports)
     _add_notes(result, presented.reports, [earlier_attempt(earlier, items) for earlier in result["detail"].get("earlier", [])])
     return presented
 
@@ -95,6 +97,32 @@ def _report_of(config: pytest.Config, raw: Frame) -> Any:
         return report_from(config, raw) if isinstance(raw["data"], dict) else None
     except Exception:
         return None
+
+
+def _add_ranks(config: pytest.Config, detail: Frame, reports: list[Any]) -> None:
+    """What the other ranks of the test said, where it has failed."""
+    failing = next((report for report in reports if report.outcome == "failed"), None)
+    if failing is None:
+        return
+
+    def reports_of(entry: Frame) -> list[Any]:
+        return list(filter(None, (_report_of(config, raw) for raw in entry["reports"] if "data" in raw)))
+
+    def text_of(entry: Frame) -> str:
+        if entry["verdict"] not in PYTEST_VERDICTS:
+            return explain(headline_of(entry["verdict"], entry), entry, [])
+        return "\n".join(report.longreprtext for report in reports_of(entry) if report.outcome == "failed")
+
+    def sections_of(entry: Frame) -> list[tuple[str, str]]:
+        kept = {section: None for report in reports_of(entry) for section in report.sections}
+        return [*kept, *_sections(entry, str(entry.get("phase", "call")))]
+
+    summary = ranks.summary(detail, lambda entry: headline_of(entry["verdict"], entry))
+    added = [("Holdfast: ranks", summary), *ranks.others(detail, text_of), *ranks.outputs(detail, sections_of)]
+    failing.sections = [*failing.sections, *added]
+    crash = getattr(failing.longrepr, "reprcrash", None)
+    if crash is not None:
+        crash.message = f"{ranks.prefix(detail)}{crash.message}"
 
 
 def _short_report(item: Item, raw: Frame, keywords: list[str]) -> pytest.TestReport:
@@ -201,6 +229,8 @@ def headline_of(verdict: str, detail: Frame) -> str:
         return f"oom in {phase}: {killed} at the {limit:.0f} MiB that it declared (peak {peak:.0f} MiB)"
     if verdict == "exited":
         code = detail.get("code", 0)
+        if detail.get("mpi_abort") is not None:
+            return f"exited in {phase}: MPI_Abort({detail['mpi_abort']})"
         how = "closed its socket, or was replaced by another program (exec), and ended" if detail.get("hung_up") else "ended"
         return f"exited in {phase}: the process {how} with exit status {code} before the test was over"
     return f"{verdict}: {detail.get('problem') or 'the process ended its test without a report'}"

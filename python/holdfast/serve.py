@@ -160,7 +160,7 @@ def _run_slot_zygote(worker: RootWorker, session: pytest.Session, sock: socket.s
         os.close(worker.stacks_fd)
         worker.config.pluginmanager.unregister(worker)
         child.clear_exit_functions()
-        runner = child.TestRunner(session, files.slate, worker.info, worker.scopes)
+        runner = child.TestRunner(session, files.slate, worker.info, worker.scopes, worker.has_ranks)
         worker.config.pluginmanager.register(runner, "holdfast-runner")
         child.keep_finalizers()
         if worker.scopes:

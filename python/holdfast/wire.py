@@ -109,6 +109,13 @@ def receive_one(sock: socket.socket) -> Frame | None:
     return _parse(data[4:]) if data else None
 
 
+def receive_with_fds(sock: socket.socket) -> tuple[Frame | None, list[int]]:
+    """The same for a peer that may send descriptors with it."""
+    channel = Channel(sock)
+    frame = channel.receive()
+    return frame, channel._fds
+
+
 class Channel:
     """A blocking channel to the engine. Not thread-safe."""
 

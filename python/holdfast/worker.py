@@ -11,7 +11,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import compat, crash, forksafe, garbage, options, wire
+from holdfast import compat, crash, forksafe, garbage, mpi, options, wire
 from holdfast.compat import randomly
 from holdfast.compat.loaded import is_loaded
 from holdfast.relay import collect_report_data, warning_data
@@ -88,6 +88,8 @@ class RootWorker:
         self.forks = 0
         # What is set up once for many of them.
         self.scopes: list[Scope] = []
+        # Whether there are tests with MPI ranks.
+        self.has_ranks = False
         # Tests that have been collected so far.
         self.found = 0
 
@@ -143,6 +145,7 @@ class RootWorker:
         from holdfast.serve import serve_root
 
         garbage.end_growth()
+        mpi.end_hold()
         with_chain = bool(self.config.getoption("collectonly"))
         descriptions = describe_items(session.items, with_chain, options.isolation_of(self.config))
         wrap = options.wrap_of(self.config)
@@ -156,6 +159,8 @@ class RootWorker:
         self.forks = sum(not entry.get("reuse") for entry in descriptions)
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})
+        self.has_ranks = any("ranks" in entry.get("demand", ()) for entry in descriptions)
+        mpi_ready = mpi.prepare(options.mpi_of(self.config)) if self.has_ranks else {}
         reason = f"each runs under {wrap.name}" if wrap is not None else forksafe.reason_against()
         self.channel.send(
             {
@@ -164,6 +169,7 @@ class RootWorker:
                 "lines": self._finish_lines(session),
                 "forkable": not reason,
                 "reason": reason,
+                "mpi": mpi_ready,
                 "keep_order": order_is_wanted(self.config),
                 "go": self._nothing_is_against_running(session),
                 "stop": str(session.shouldstop or session.shouldfail or ""),

@@ -98,8 +98,10 @@ def _run_session(
 ) -> int:
     import pytest
 
+    from holdfast import mpi
     from holdfast.worker import RootWorker, prepare_config
 
+    mpi.hold_back()
     channel.send({"t": "hello", "v": wire.PROTOCOL_VERSION, "pid": os.getpid()})
     try:
         config = prepare_config(args, plugins, info)

@@ -1,0 +1,57 @@
+// PmixLink: the engine's end of `holdfast pmix-helper`, the process that is the PMIx server of all gangs of a run (Open MPI 4.1
+// and later, and whatever else speaks PMIx). A process of its own since the library starts threads. Frames: protocol/mpi.md.
+//
+// It promises that every begin() is answered, also where the library is missing or the helper has died.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "os/loop.h"
+#include "os/sys.h"
+#include "wire/channel.h"
+
+namespace holdfast::mpi {
+
+class PmixLink {
+ public:
+  /// The environment to add for each rank; or what is wrong.
+  struct Begun {
+    std::vector<wire::Json> ranks;
+    std::string problem;
+  };
+  using OnBegun = std::function<void(Begun begun)>;
+  using OnAbort = std::function<void(const std::string& name, int rank, int code)>;
+
+  PmixLink(os::Loop& loop, OnAbort on_abort) : loop_(loop), on_abort_(std::move(on_abort)) {}
+  ~PmixLink();
+  PmixLink(const PmixLink&) = delete;
+  PmixLink& operator=(const PmixLink&) = delete;
+
+  /// Registers a gang of this name. `then` is never called from inside.
+  void begin(const std::string& name, int size, OnBegun then);
+  void end(const std::string& name);
+  [[nodiscard]] bool owns(pid_t pid) const { return pid > 0 && pid == pid_; }
+
+ private:
+  bool start();
+  void on_frame(const wire::Json& frame);
+  void lost(const std::string& why);
+
+  os::Loop& loop_;
+  OnAbort on_abort_;
+  std::unique_ptr<wire::Channel> channel_;
+  pid_t pid_ = 0;
+  os::Fd pidfd_;
+  int starts_ = 0;
+  std::string folder_;  ///< Of the server's and the ranks' files; ours to remove.
+  std::map<std::string, OnBegun> waiting_;
+};
+
+/// `holdfast pmix-helper`: serves on the socket `fd` until it is closed; its files go to `folder`. Returns the exit code.
+int serve_pmix(int fd, const std::string& folder);
+
+}  // namespace holdfast::mpi

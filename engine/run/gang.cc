@@ -1,0 +1,78 @@
+#include "run/gang.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+namespace holdfast::run {
+
+namespace {
+
+constexpr const char* kEnded = "ended";  // The verdict of a rank that we have ended for another one's sake.
+
+std::string verdict_of(const Attempt& attempt) {
+  // One that had only to leave MPI has a verdict of its own.
+  if (attempt.evidence.ended_with_gang) return attempt.evidence.done ? attempt.evidence.pytest_verdict : kEnded;
+  return judge(attempt.evidence);
+}
+
+/// MPICH tells its process manager nothing of an MPI_Abort, but people, on the rank that has called it.
+std::optional<int> code_of_abort(const Attempt& attempt) {
+  constexpr const char* kWords = "application called MPI_Abort(comm=";
+  std::size_t at = attempt.err.rfind(kWords);
+  if (at == std::string::npos || attempt.evidence.done) return std::nullopt;
+  at = attempt.err.find(", ", at);
+  return at == std::string::npos ? 0 : std::atoi(attempt.err.c_str() + at + 2);
+}
+
+/// protocol/result.md, `detail.ranks`.
+wire::Json describe_rank(const Attempt& attempt, const std::string& verdict) {
+  wire::Json entry = describe(attempt.evidence, verdict);
+  entry["verdict"] = verdict;
+  entry["duration"] = attempt.duration;
+  entry["reports"] = attempt.reports;
+  if (is_good(verdict)) return entry;
+  entry["out"] = attempt.out;
+  entry["err"] = attempt.err;
+  entry["stacks"] = attempt.stacks;
+  if (!attempt.processes.empty()) entry["processes"] = attempt.processes;
+  return entry;
+}
+
+}  // namespace
+
+int Gang::rank_in(int slot) const {
+  auto found = std::find(slots.begin(), slots.end(), slot);
+  return found == slots.end() ? -1 : static_cast<int>(found - slots.begin());
+}
+
+Attempt Gang::merge() {
+  for (std::size_t rank = 0; rank < attempts.size(); ++rank) {
+    if (std::optional<int> code = code_of_abort(*attempts[rank])) aborted.emplace(static_cast<int>(rank), *code);
+  }
+  if (!aborted.empty()) first_failed = aborted.begin()->first;
+  wire::Json ranks = wire::Json::array();
+  for (std::size_t rank = 0; rank < attempts.size(); ++rank) {
+    wire::Json entry = describe_rank(*attempts[rank], verdict_of(*attempts[rank]));
+    if (auto code = aborted.find(static_cast<int>(rank)); code != aborted.end()) entry["mpi_abort"] = code->second;
+    ranks.push_back(std::move(entry));
+  }
+  auto chosen = static_cast<std::size_t>(std::max(first_failed, 0));
+  Attempt merged = std::move(*attempts[chosen]);
+  for (std::size_t rank = 0; rank < attempts.size(); ++rank) {
+    if (rank == chosen) continue;
+    Attempt& other = *attempts[rank];
+    merged.duration = std::max(merged.duration, other.duration);
+    merged.memory = std::max(merged.memory, other.memory);
+    merged.usage.user += other.usage.user;
+    merged.usage.system += other.usage.system;
+    merged.evidence.survivors.insert(merged.evidence.survivors.end(), other.evidence.survivors.begin(),
+                                     other.evidence.survivors.end());
+    merged.evidence.leaks.insert(merged.evidence.leaks.end(), other.evidence.leaks.begin(), other.evidence.leaks.end());
+  }
+  merged.slot = slots.front();
+  merged.rank = static_cast<int>(chosen);
+  merged.ranks = std::move(ranks);
+  return merged;
+}
+
+}  // namespace holdfast::run

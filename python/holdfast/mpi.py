@@ -1,0 +1,163 @@
+"""MPI in the processes of the engine: what the root zygote finds out, and what a rank does before and after its test.
+
+A rank's process is forked before MPI is initialised. The engine tells it which rank it is, and how the ranks find each other; the
+rest is MPI_Init's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from typing import Any, Optional
+
+from holdfast.wire import Frame
+
+# What ranks on one machine, which speak through memory, need no more than; on what the user has set we do not insist. Without it
+# MPI_Init looks at every network, listens there, and takes several times as long.
+_OPEN_MPI = {
+    "OMPI_MCA_pml": "ob1",
+    "OMPI_MCA_coll": "basic,libnbc,tuned,inter,self",
+    "OMPI_MCA_osc": "^ucx,rdma",
+    "OMPI_MCA_io": "^romio321",
+    "OMPI_MCA_mpi_yield_when_idle": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PMIX_MCA_gds": "hash",
+}
+_MPICH = {"UCX_TLS": "self,posix", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "lo"}
+# Where the shared memory of a gang is to be, so that what a rank leaves that was killed can be found.
+_PLACES = ("OMPI_MCA_btl_vader_backing_directory", "OMPI_MCA_btl_sm_backing_directory", "UCX_POSIX_DIR")
+_tuning: dict[str, str] = {}
+
+# The rank that this process is; None where its test has none.
+_process: Optional[Rank] = None
+
+
+# What mpi4py and UCX read when they are loaded, and what the user had set there. (UCX would print its own stacks of a crash.)
+_HELD = {"MPI4PY_RC_INITIALIZE": "0", "MPI4PY_RC_FINALIZE": "0", "UCX_HANDLE_ERRORS": "none"}
+_before: dict[str, Optional[str]] = {}
+
+
+def hold_back() -> None:
+    """During the collection: mpi4py, when it is imported, does not initialise MPI. A process that has could not be forked."""
+    _before.update({name: os.environ.get(name) for name in _HELD})
+    os.environ.update(_HELD)
+
+
+def end_hold() -> None:
+    """Programs that tests start find the environment as it was."""
+    for name, value in _before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def prepare(wanted: str) -> Frame:
+    """In the root zygote, where tests with ranks were collected: loads MPI for all forks. Returns how its ranks find each other, in
+    the words of protocol/README.md (`ready`)."""
+    hold_back()
+    try:
+        from mpi4py import MPI
+    except ImportError as problem:
+        return {"problem": f"tests with MPI ranks need mpi4py, which cannot be imported ({problem})"}
+    except RuntimeError as problem:
+        return {"problem": f"mpi4py finds no MPI library ({problem})"}
+    finally:
+        end_hold()
+    if MPI.Is_initialized():
+        return {"problem": "something has initialised MPI while the tests were collected (a process that has cannot be forked)"}
+    library = MPI.Get_library_version().replace("\0", "").strip().split("\n")[0]
+    _tuning.update(_tuning_of(library))
+    return {"manager": wanted if wanted != "auto" else _manager_of(library), "library": library}
+
+
+def _manager_of(library: str) -> str:
+    """MPICH and what is made of it (Intel MPI, MVAPICH) speak PMI-1, Open MPI PMIx."""
+    return "pmix" if library.startswith("Open MPI") else "pmi"
+
+
+def _tuning_of(library: str) -> dict[str, str]:
+    if not library.startswith("Open MPI"):
+        return _MPICH
+    version = re.match(r"Open MPI v(\d+)", library)
+    # The transport through memory has changed its name.
+    return {**_OPEN_MPI, "OMPI_MCA_btl": "self,vader" if version is not None and int(version[1]) < 5 else "self,sm"}
+
+
+class Rank:
+    """What the engine has said of this process, and what has come of it."""
+
+    def __init__(self, order: Frame, fds: list[int]) -> None:
+        self.rank = int(order["rank"])
+        self.size = int(order["size"])
+        self.name = str(order["name"])
+        self.pid = os.getpid()
+        for key, value in _tuning.items():
+            os.environ.setdefault(key, value)
+        os.environ.update({str(k): str(v) for k, v in order["environment"].items()})
+        if order["folder"]:
+            os.environ.update(dict.fromkeys(_PLACES, str(order["folder"])))
+        if fds:
+            os.set_inheritable(fds[0], True)
+            os.environ.update(PMI_FD=str(fds[0]), PMI_RANK=str(self.rank), PMI_SIZE=str(self.size))
+
+    def initialise(self) -> None:
+        """Raises RuntimeError if the ranks have not found each other: MPI then believes that each is alone."""
+        from mpi4py import MPI
+
+        if not MPI.Is_initialized():
+            MPI.Init_thread(_thread_level(MPI))
+        found = (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
+        if found != (self.rank, self.size):
+            library = MPI.Get_library_version().replace("\0", "").split("\n")[0]
+            raise RuntimeError(
+                f"rank {self.rank} of {self.size} has become rank {found[0]} of {found[1]}: {library} did not find its process manager"
+            )
+
+    def world(self) -> Any:
+        from mpi4py import MPI
+
+        return MPI.COMM_WORLD
+
+    def free(self, communicator: Any) -> None:
+        """Not where the test has done so, or has ended MPI itself. Freeing is no business of the other ranks here."""
+        from mpi4py import MPI
+
+        if MPI.Is_initialized() and not MPI.Is_finalized() and communicator != MPI.COMM_NULL:
+            _forget(communicator)
+
+    def finalise(self) -> None:
+        """After a test that has ended well on this rank; waits for the others, which the engine ends where one has failed."""
+        MPI = sys.modules.get("mpi4py.MPI")
+        if MPI is not None and os.getpid() == self.pid and MPI.Is_initialized() and not MPI.Is_finalized():
+            MPI.Finalize()
+
+
+def _thread_level(MPI: Any) -> Any:
+    """What mpi4py would ask for, which the suite may have set."""
+    import mpi4py
+
+    rc = mpi4py.rc
+    if not getattr(rc, "threads", True):
+        return MPI.THREAD_SINGLE
+    return getattr(MPI, f"THREAD_{str(getattr(rc, 'thread_level', 'multiple')).upper()}")
+
+
+def _forget(communicator: Any) -> None:
+    """MPI_Comm_free waits for nobody in the libraries that we know, and MPI_Finalize frees what is left."""
+    try:
+        communicator.Free()
+    except Exception as problem:
+        warnings.warn(f"the test's communicator could not be freed: {problem}", stacklevel=2)
+
+
+def enter(order: Frame, fds: list[int]) -> Rank:
+    global _process
+    _process = Rank(order, fds)
+    return _process
+
+
+def of_this_process() -> Optional[Rank]:
+    return _process
