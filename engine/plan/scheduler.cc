@@ -253,7 +253,7 @@ void Scheduler::returned(std::size_t task) {
   leases_.erase(lease);
 }
 
-// What a test says of memory that it could not get counts for less where another had some of it, also one that has ended by then.
+// Out of memory counts for less where another had some of it, also one that has ended by then.
 void Scheduler::note_neighbours(Lease& lease) {
   auto meet = [&](Lease& other) {
     bool together = std::any_of(other.devices.begin(), other.devices.end(), [&](int device) {

@@ -38,6 +38,16 @@ wire::Json describe_rank(const Attempt& attempt, const std::string& verdict) {
   return entry;
 }
 
+/// Where none has failed: a test that is skipped on one rank only has run, and one that failed as expected on one rank has
+/// failed.
+std::size_t most_telling(const wire::Json& ranks) {
+  for (const char* verdict : {"xfailed", "xpassed", "passed"}) {
+    auto found = std::find_if(ranks.begin(), ranks.end(), [&](const wire::Json& rank) { return rank["verdict"] == verdict; });
+    if (found != ranks.end()) return static_cast<std::size_t>(found - ranks.begin());
+  }
+  return 0;
+}
+
 }  // namespace
 
 int Gang::rank_in(int slot) const {
@@ -56,7 +66,7 @@ Attempt Gang::merge() {
     if (auto code = aborted.find(static_cast<int>(rank)); code != aborted.end()) entry["mpi_abort"] = code->second;
     ranks.push_back(std::move(entry));
   }
-  auto chosen = static_cast<std::size_t>(std::max(first_failed, 0));
+  std::size_t chosen = first_failed >= 0 ? static_cast<std::size_t>(first_failed) : most_telling(ranks);
   Attempt merged = std::move(*attempts[chosen]);
   for (std::size_t rank = 0; rank < attempts.size(); ++rank) {
     if (rank == chosen) continue;

@@ -43,7 +43,7 @@ class Mark:
         unknown = sorted(set(each) - set(EACH))
         if unknown:
             raise TypeError(f"parallel() does not know {unknown[0]!r}; it takes the number of ranks, and {', '.join(EACH)}")
-        counts = list(n_procs) if isinstance(n_procs, Iterable) else [n_procs]
+        counts = list(n_procs) if isinstance(n_procs, Iterable) and not isinstance(n_procs, str) else [n_procs]
         if not counts:
             raise ValueError("parallel([]): give at least one number of ranks")
         return pytest.mark.parametrize("comm", [Ranks(_count(count), each) for count in counts], indirect=["comm"])
