@@ -6,12 +6,17 @@ rest is MPI_Init's.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
+import socket
 import sys
 import warnings
+from collections.abc import Generator
 from typing import Any, Optional
 
+from holdfast import streams
 from holdfast.wire import Frame
 
 # What ranks on one machine, which speak through memory, need no more than; on what the user has set we do not insist. Without it
@@ -29,6 +34,8 @@ _MPICH = {"UCX_TLS": "self,posix", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "lo"}
 # Where the shared memory of a gang is to be, so that what a rank leaves that was killed can be found.
 _PLACES = ("OMPI_MCA_btl_vader_backing_directory", "OMPI_MCA_btl_sm_backing_directory", "UCX_POSIX_DIR")
 _tuning: dict[str, str] = {}
+# The descriptor of what hwloc knows of this machine; negative where it could not be had.
+_topology = -1
 
 # The rank that this process is; None where its test has none.
 _process: Optional[Rank] = None
@@ -70,7 +77,39 @@ def prepare(wanted: str) -> Frame:
         return {"problem": "something has initialised MPI while the tests were collected (a process that has cannot be forked)"}
     library = MPI.Get_library_version().replace("\0", "").strip().split("\n")[0]
     _tuning.update(_tuning_of(library))
+    _draw_topology()
     return {"manager": wanted if wanted != "auto" else _manager_of(library), "library": library}
+
+
+def _draw_topology() -> None:
+    """Every rank would look at all of /sys (and, with some of hwloc's plugins, for X displays) to learn what this machine is like. So
+    it is done once, and kept in a file in memory that all forks have."""
+    global _topology
+    try:
+        hwloc = ctypes.CDLL("libhwloc.so.15")
+        topology = ctypes.c_void_p()
+        memory = streams.out_of_the_way(os.memfd_create("holdfast-topology"))
+        path = f"/proc/self/fd/{memory}".encode()
+        drawn = (
+            hwloc.hwloc_topology_init(ctypes.byref(topology)) == 0
+            and hwloc.hwloc_topology_load(topology) == 0
+            and hwloc.hwloc_topology_export_xml(topology, path, ctypes.c_ulong(0)) == 0
+        )
+        _topology = memory if drawn else -1
+    except OSError:
+        pass  # Another version of the library, or none: each rank looks for itself.
+
+
+@contextlib.contextmanager
+def _known_topology() -> Generator[None, None, None]:
+    """For MPI_Init only: a program that the test starts does not have the file."""
+    if _topology < 0 or "HWLOC_XMLFILE" in os.environ:
+        yield
+        return
+    os.environ.update(HWLOC_XMLFILE=f"/proc/self/fd/{_topology}", HWLOC_THISSYSTEM="1")
+    yield
+    for name in ("HWLOC_XMLFILE", "HWLOC_THISSYSTEM"):
+        os.environ.pop(name, None)
 
 
 def _manager_of(library: str) -> str:
@@ -108,7 +147,10 @@ class Rank:
         from mpi4py import MPI
 
         if not MPI.Is_initialized():
-            MPI.Init_thread(_thread_level(MPI))
+            before = set(os.listdir("/proc/self/fd"))
+            with _known_topology():
+                MPI.Init_thread(_thread_level(MPI))
+            _send_at_once(set(os.listdir("/proc/self/fd")) - before)
         found = (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
         if found != (self.rank, self.size):
             library = MPI.Get_library_version().replace("\0", "").split("\n")[0]
@@ -133,6 +175,18 @@ class Rank:
         MPI = sys.modules.get("mpi4py.MPI")
         if MPI is not None and os.getpid() == self.pid and MPI.Is_initialized() and not MPI.Is_finalized():
             MPI.Finalize()
+
+
+def _send_at_once(descriptors: set[str]) -> None:
+    """PMIx writes a message's head and body one after the other. Nagle's algorithm holds the second back until the first is
+    acknowledged, which the other side delays by 40 ms: half of what a rank's life takes."""
+    for number in map(int, descriptors):
+        try:
+            with socket.socket(fileno=os.dup(number)) as copy:
+                if copy.family in (socket.AF_INET, socket.AF_INET6) and copy.type == socket.SOCK_STREAM:
+                    copy.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            pass  # It is no socket.
 
 
 def _thread_level(MPI: Any) -> Any:

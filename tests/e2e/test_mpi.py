@@ -171,7 +171,8 @@ def test_every_end_has_its_verdict(suite, mpi):
         "rank 1: called MPI_Abort(42)",
         "rank 1: exited in call: the process ended with exit status 0 before the test was over",
         "ranks 0-2: failed",
-        "Captured stdout call, rank 1",
+        "Captured stdout call, rank 0",
+        *(f"said by {rank}\n" for rank in range(3)),
         "[rank 0 of 2] ZeroDivisionError",
     ):
         assert line in text, line + "\n" + text
