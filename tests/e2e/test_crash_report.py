@@ -136,3 +136,31 @@ def test_a_crash_inside_the_loader_does_not_hang(suite: Any) -> None:
     assert run.short() == {"test_it": "crashed"}
     assert "SIGSEGV (SEGV_MAPERR, address 0x8)" in run.output
     assert "in test_it" in run.output
+
+
+def test_a_handler_that_has_come_between_does_not_go_round_in_circles(suite: Any) -> None:
+    """A library that is loaded while tests are collected puts its handler in front of ours and calls ours (UCX); then we are armed again,
+    in front of it."""
+    source = """
+#include <signal.h>
+static struct sigaction before;
+static void handler(int signal, siginfo_t *info, void *context) { before.sa_sigaction(signal, info, context); }
+__attribute__((constructor)) static void put_in_front(void) {
+  struct sigaction mine = {0};
+  mine.sa_sigaction = handler;
+  mine.sa_flags = SA_SIGINFO | SA_NODEFER;
+  sigaction(SIGSEGV, &mine, &before);
+}
+"""
+    suite.file("between.c", source)
+    subprocess.run(["cc", "-fPIC", "-shared", "-o", suite.root / "libbetween.so", suite.root / "between.c"], check=True)
+    suite.write(
+        test_it="""
+import ctypes, pathlib
+ctypes.CDLL(str(pathlib.Path(__file__).parent / "libbetween.so"))
+def test_it(): ctypes.string_at(0)
+"""
+    )
+    run = suite.run("--hf-timeout=20")
+    assert run.short() == {"test_it": "crashed"}
+    assert "SIGSEGV (SEGV_MAPERR, address 0x0)" in run.output

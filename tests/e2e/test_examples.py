@@ -74,3 +74,19 @@ def test_gpus(suite: Any) -> None:
     assert bad == {"test_wild_access": "failed"}, done.output
     assert len(done.verdicts) == 6
     assert "test_wild_access is judged again on another device" in done.output
+
+
+def test_mpi(suite: Any) -> None:
+    pytest.importorskip("mpi4py", reason="NOT RUN: mpi4py is not installed")
+    if shutil.which("mpirun.openmpi") is None:
+        pytest.skip("NOT RUN: Open MPI is not installed")
+    shutil.copytree(EXAMPLES / "mpi", suite.root / "mpi")
+    done = suite.run("--hf-slots=4", "--hf-timeout=5", "--hf-grace=1", "mpi")
+    bad = {name: verdict for name, verdict in done.short().items() if verdict != "passed"}
+    assert bad == {
+        "test_wrong_the_bottom_is_hot[4]": "failed",
+        "test_wrong_everybody_waits_for_the_rank_above[4]": "timeout",
+        "test_wrong_one_rank_dies[2]": "crashed",
+        "test_wrong_one_rank_gives_up[2]": "exited",
+    }, done.output
+    assert "ranks 0-2: waited in MPI_Barrier at test_jacobi.py" in done.output
