@@ -1,8 +1,11 @@
 #include "inventory/cpus.h"
 
+#include <fmt/format.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
 #include <sstream>
 
 #include "os/group_dirs.h"
@@ -19,6 +22,24 @@ int cpus_of_affinity() {
 }
 
 }  // namespace
+
+std::map<int, int> cpus_by_node() {
+  std::map<int, int> found;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return found;
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &set)) continue;
+    found[cpu] = 0;
+    // /sys/devices/system/cpu/cpu3/node1 is a link to the node.
+    std::error_code problem;
+    for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/sys/devices/system/cpu/cpu{}", cpu), problem)) {
+      const std::string name = entry.path().filename().string();
+      if (name.rfind("node", 0) == 0) found[cpu] = std::atoi(name.c_str() + 4);
+    }
+  }
+  return found;
+}
 
 int cpus_of_quota(const std::string& text) {
   std::istringstream in(text);

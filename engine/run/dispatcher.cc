@@ -130,6 +130,7 @@ void Dispatcher::configure(const wire::Json& frame) {
   sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
   dealing_.dist = frame.value("dist", "dynamic");
+  pins_ = frame.value("pin", false);
   const wire::Json gpus = frame.value("gpus", wire::Json::object());
   gpu_options_ = GpuOptions{gpus.value("most", -1), gpus.value("per_slot", 0), gpus.value("soft", false),
                             gpus.value("no_gpu", "fail"), wire::number(gpus, "wait", 0)};
@@ -290,6 +291,7 @@ void Dispatcher::run_tests() {
   running_ = true;
   // Their zygotes come up while all this is prepared and written down, which takes 40 ms for 30,000 tests.
   if (!resume_) start_slots(places_wanted());
+  if (pins_) cpus_.reset(inventory::cpus_by_node());
   dealing_.slots = options_.slots;
   dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
   resolve_gpus();

@@ -22,6 +22,7 @@
 #include "mpi/pmix_link.h"
 #include "os/cgroup.h"
 #include "os/loop.h"
+#include "plan/cpu_book.h"
 #include "plan/scheduler.h"
 #include "report/event_log.h"
 #include "run/attempts.h"
@@ -203,6 +204,7 @@ class Dispatcher {
   Gang* gang_in(int slot);
   void begin_gang(Order order);
   void start_ranks(Gang& gang, std::vector<wire::Json> environments);
+  void pin(Gang& gang);
   void share_devices(Order& order, const Gang& gang, std::size_t rank);
   void fail_gang(Gang& gang, const std::string& problem);
   void on_rank_ended(Gang& gang, Attempt attempt);
@@ -314,6 +316,9 @@ class Dispatcher {
   std::map<int, std::size_t> gang_of_;                  ///< By slot.
   std::unique_ptr<mpi::PmixLink> pmix_;                 ///< Absent until a gang needs it.
   int last_gang_ = 0;
+  bool pins_ = false;  ///< Each rank to CPUs of its own.
+  plan::CpuBook cpus_;
+  bool told_of_cpus_ = false;
   bool ending_ = false;
   bool began_any_ = false;
 };

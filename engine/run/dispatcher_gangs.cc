@@ -61,6 +61,7 @@ void Dispatcher::begin_gang(Order order) {
   gang.order = std::move(order);
   std::string folder = "/dev/shm/" + gang.name;
   if (::mkdir(folder.c_str(), 0700) == 0) gang.folder = folder;
+  pin(gang);
   int size = static_cast<int>(gang.slots.size());
   if (mpi_.manager == "pmi") {
     std::size_t test = gang.test;
@@ -107,11 +108,14 @@ void Dispatcher::start_ranks(Gang& gang, std::vector<wire::Json> environments) {
       continue;
     }
     Order order = gang.order;
+    std::size_t each = gang.cpus.size() / slots.size();
+    auto mine = gang.cpus.begin() + static_cast<std::ptrdiff_t>(rank * each);
     order.mpi = {{"rank", rank},
                  {"size", slots.size()},
                  {"name", gang.name},
                  {"folder", gang.folder},
-                 {"environment", std::move(environments[rank])}};
+                 {"environment", std::move(environments[rank])},
+                 {"cpus", std::vector<int>(mine, mine + static_cast<std::ptrdiff_t>(each))}};
     if (gang.pmi != nullptr) {
       if (Result<os::Fd> socket = gang.pmi->connect(static_cast<int>(rank))) {
         order.pmi = std::make_shared<os::Fd>(std::move(*socket));
@@ -119,6 +123,17 @@ void Dispatcher::start_ranks(Gang& gang, std::vector<wire::Json> environments) {
     }
     share_devices(order, gang, rank);
     slot->begin(order, queue_.waiting() > 0);
+  }
+}
+
+/// With --scheduler=shell: CPUs for its ranks, out of those that this process may use.
+void Dispatcher::pin(Gang& gang) {
+  if (!pins_) return;
+  const plan::Demand& demand = queue_.demand_of(gang.test);
+  if (auto cpus = cpus_.take(demand.cores * static_cast<int>(gang.slots.size()))) {
+    gang.cpus = std::move(*cpus);
+  } else if (!std::exchange(told_of_cpus_, true)) {
+    note("there are more slots than CPUs: ranks for which none is free are not pinned");
   }
 }
 
@@ -227,6 +242,7 @@ void Dispatcher::dissolve(std::size_t test) {
   std::shared_ptr<Gang> gang(std::move(found.mapped()));
   loop_.cancel(gang->timer);
   for (int slot : gang->slots) gang_of_.erase(slot);
+  cpus_.give_back(gang->cpus);
   if (gang->slots.size() > 1) {
     queue_.gang_finished(test);
   } else {

@@ -18,6 +18,7 @@ struct Gang {
   std::string name;        ///< By which its process manager knows it.
   std::string folder;      ///< In /dev/shm, for their shared memory: removed at their end. Empty where there can be none.
   std::vector<int> slots;  ///< By rank.
+  std::vector<int> cpus;   ///< That nobody else has; empty where ranks are not pinned.
   Order order;             ///< Of rank 0.
   std::unique_ptr<mpi::PmiServer> pmi;
   bool started = false;

@@ -151,17 +151,27 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
   problem.capacity = dealing.capacity;
   problem.demands = demands_;
   problem.devices = dealing.devices;
-  problem.one_chunk = dealing.dist == "isoscope";
+  problem.one_chunk = dealing.dist == "isoscope" || dealing.dist == "static" || dealing.dist == "one";
   problem.keep_order = dealing.keep_order || dealing.dist == "sequential" || problem.one_chunk;
+  std::vector<int> steps;  // Of `static`: slots that are left in each.
   problem.tasks.reserve(wishes_.size());
   // What shares a chunk: a kind of thing, and its number. Kind 0 is for tests that have one of their own.
-  enum Kind : std::uint32_t { kOwn, kAll, kGroup, kFile, kScope, kSharedFile, kBlock, kTree };
+  enum Kind : std::uint32_t { kOwn, kAll, kGroup, kFile, kScope, kSharedFile, kBlock, kTree, kStep };
   std::map<std::pair<Kind, std::uint32_t>, std::uint32_t> chunks;
   for (const Wish& wish : wishes_) {
     auto chunk = static_cast<std::uint32_t>(problem.splittable.size());
     std::pair<Kind, std::uint32_t> key{kOwn, 0};
     if (dealing.dist == "sequential") {
       key = {kAll, 0};
+    } else if (dealing.dist == "one") {
+      // A chunk each, and one chunk at a time.
+    } else if (dealing.dist == "static") {
+      // The first step with room for it, as pytest_parallel's static scheduler has it.
+      int ranks = std::min(demands_[wish.demand].ranks, dealing.slots);
+      auto step = std::find_if(steps.begin(), steps.end(), [ranks](int room) { return room >= ranks; });
+      if (step == steps.end()) step = steps.insert(steps.end(), dealing.slots);
+      *step -= ranks;
+      key = {kStep, static_cast<std::uint32_t>(step - steps.begin())};
     } else if (dealing.dist == "group" && wish.group != 0) {
       key = {kGroup, wish.group};
     } else if (dealing.dist == "file") {
@@ -178,7 +188,8 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
       key = {kSharedFile, wish.file};
     }
     std::uint32_t mine = key.first == kOwn ? chunk : chunks.emplace(key, chunk).first->second;
-    if (mine == chunk) problem.splittable.push_back(key.first == kSharedFile || key.first == kBlock || key.first == kTree);
+    if (mine == chunk)
+      problem.splittable.push_back(key.first == kSharedFile || key.first == kBlock || key.first == kTree || key.first == kStep);
     problem.tasks.push_back({wish.expected, mine, wish.demand, wish.reuse, wish.scope});
   }
   return problem;

@@ -15,7 +15,8 @@
 namespace holdfast::run {
 
 struct Dealing {
-  std::string dist = "dynamic";  ///< --hf-dist: dynamic, scope, isoscope, file, group or sequential.
+  std::string dist = "dynamic";  ///< --hf-dist: dynamic, scope, isoscope, file, group, sequential,
+                                 ///< one (a test at a time) or static (steps).
   bool keep_order = false;       ///< A plugin or an option has made the order, and it counts.
   int slots = 1;
   plan::Capacity capacity;

@@ -143,6 +143,7 @@ class Controller:
                 "journal": str(self.settings.journal),
                 "history": str(self.settings.history or ""),
                 "dist": self.settings.dist,
+                "pin": self.settings.pin,
                 "resume": self.settings.resume,
                 "log": str(self.settings.log or ""),
                 "rootdir": str(self.config.rootpath),

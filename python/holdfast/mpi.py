@@ -133,6 +133,8 @@ class Rank:
         self.size = int(order["size"])
         self.name = str(order["name"])
         self.pid = os.getpid()
+        if order.get("cpus"):
+            os.sched_setaffinity(0, {int(cpu) for cpu in order["cpus"]})
         for key, value in _tuning.items():
             os.environ.setdefault(key, value)
         os.environ.update({str(k): str(v) for k, v in order["environment"].items()})

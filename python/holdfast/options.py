@@ -12,7 +12,7 @@ from typing import Any, Callable, Optional, Union
 import pytest
 
 from holdfast import wrap
-from holdfast.compat import fkit
+from holdfast.compat import fkit, pytest_parallel
 from holdfast.wrap import Wrap
 
 DEFAULT_TIMEOUT = 600.0
@@ -237,7 +237,8 @@ def add_options(parser: pytest.Parser) -> None:
 def is_enabled(config: pytest.Config, options: argparse.Namespace) -> bool:
     if os.environ.get("HOLDFAST_PLAIN"):
         return False  # `holdfast pollution` or `holdfast shard` at work on a suite that has --holdfast in its addopts.
-    return bool(getattr(options, "holdfast", False) or config.getini("holdfast") or fkit.is_enabled(config, options))
+    ours = getattr(options, "holdfast", False) or config.getini("holdfast")
+    return bool(ours or fkit.is_enabled(config, options) or pytest_parallel.is_enabled(options))
 
 
 def value_of(config: pytest.Config, options: argparse.Namespace, option: _Option) -> Any:
@@ -269,6 +270,7 @@ class Settings:
     journal: Path
     history: Optional[Path]
     dist: str
+    pin: bool  # Each MPI rank to CPUs of its own.
     resume: bool
     log: Optional[Path]
     leaks: str
@@ -335,6 +337,9 @@ def is_strict(config: pytest.Config) -> bool:
 
 
 def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:
+    workers = pytest_parallel.slots(options)
+    if workers:
+        return workers
     if fkit.is_enabled(config, options) and not getattr(options, "hf_slots", None) and not config.getini("hf_slots"):
         return fkit.slots(config, options, slots)
     return str(value_of(config, options, OPTION["hf_slots"]))
@@ -352,7 +357,7 @@ def settings_of(config: pytest.Config) -> Settings:
         timeout = fkit.timeout(config, config.option, seconds)
     interactive = is_interactive(config.option)
     return Settings(
-        slots=values["hf_slots"],
+        slots=slots_of(config, config.option),
         isolation=values["hf_isolate"],
         strict=is_strict(config),
         retries=values["hf_retry"],
@@ -363,7 +368,8 @@ def settings_of(config: pytest.Config) -> Settings:
         grace=values["hf_grace"],
         journal=_journal_path(config, values["hf_journal"], resume, notes),
         history=_history_path(config, values["hf_history"]),
-        dist=values["hf_dist"],
+        dist=pytest_parallel.dist(config.option, values["hf_dist"]),
+        pin=pytest_parallel.pins(config.option),
         resume=resume,
         leaks=values["hf_leaks"],
         wrap=wrap_of(config),

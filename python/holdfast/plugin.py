@@ -10,7 +10,7 @@ from typing import Any, Optional
 import pytest
 
 from holdfast import guards, options
-from holdfast.compat import fkit, randomly
+from holdfast.compat import fkit, pytest_parallel, randomly
 
 _ENGINE = pytest.StashKey[Any]()
 _STDERR = pytest.StashKey[int]()
@@ -24,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     guards.add_option(parser)
     if not fkit.is_taken(pluginmanager):
         fkit.add_options(parser)
+    if not pytest_parallel.is_taken(pluginmanager):
+        pytest_parallel.add_options(parser)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)

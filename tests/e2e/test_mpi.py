@@ -391,3 +391,105 @@ def test_the_fixture_in_plain_pytest(suite, one_mpi):
         check=False,
     )
     assert "1 passed, 1 skipped" in done.stdout and "run it with --holdfast" in done.stdout, done.stdout
+
+
+# ---- pytest_parallel's schedulers --------------------------------------------------------------------------------------------
+
+MIXED = """
+@par([1, 2, 3])
+@pytest.mark.parametrize("i", range(3))
+def test_gang(comm, i):
+    begun = time.monotonic()
+    comm.Barrier()
+    with open("spans", "a") as file: file.write(f"{begun} {time.monotonic()} {comm.rank} gang-{comm.size}-{i}\\n")
+@pytest.mark.parametrize("i", range(3))
+def test_plain(i):
+    begun = time.monotonic()
+    with open("spans", "a") as file: file.write(f"{begun} {time.monotonic()} 0 plain-{i}\\n")
+"""
+
+
+def spans_of(suite: Any) -> dict[str, tuple[float, float]]:
+    found = {}
+    for line in (suite.root / "spans").read_text().splitlines():
+        begun, ended, rank, name = line.split()
+        if rank == "0":
+            found[name] = (float(begun), float(ended))
+    return found
+
+
+@pytest.mark.parametrize("scheduler", ["sequential", "static", "dynamic", "shell"])
+def test_every_scheduler_runs_all(suite, one_mpi, scheduler):
+    suite.write(test_mixed=HEAD + MIXED)
+    # Without --holdfast: pytest_parallel's own options are enough.
+    done = suite.plain("--n-workers=3", f"--scheduler={scheduler}", f"--hf-log={suite.log}")
+    assert set(done.verdicts.values()) == {"passed"} and len(done.verdicts) == 12, done.output
+    spans = sorted(spans_of(suite).values())
+    overlap = any(later[0] < earlier[1] for earlier, later in zip(spans, spans[1:]))
+    if scheduler == "sequential":
+        assert not overlap
+        order = [name.partition("::")[2] for name in done.verdicts]
+        assert order[:4] == ["test_gang[0-1]", "test_gang[0-2]", "test_gang[0-3]", "test_gang[1-1]"], order
+
+
+def test_a_static_step_begins_when_the_one_before_is_over(suite, one_mpi):
+    # First fit into steps of three: (2, 1), (2), (3).
+    text = """
+def note(name, what): open(f"{name}-{what}", "w").close()
+@par(2)
+def test_a(comm):
+    until = time.monotonic() + 20
+    while not os.path.exists("b-here"): assert time.monotonic() < until; time.sleep(0.01)
+    comm.Barrier()
+    if comm.rank == 0: note("a", "over")
+@par(1)
+def test_b(comm): note("b", "here")
+@par(2)
+def test_c(comm):
+    assert os.path.exists("a-over")
+    if comm.rank == 0: note("c", "over")
+    comm.Barrier()
+@par(3)
+def test_d(comm): assert os.path.exists("c-over")
+"""
+    suite.write(test_steps=HEAD + text)
+    done = suite.run("--n-workers=3", "--scheduler=static")
+    assert set(done.verdicts.values()) == {"passed"}, done.output
+
+
+def test_with_the_shell_scheduler_no_two_gangs_share_a_cpu(suite, one_mpi):
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        pytest.skip("NOT RUN: one CPU only")
+    text = """
+@par([1, 2])
+@pytest.mark.parametrize("i", range(6))
+def test_pinned(comm, i):
+    mine = os.sched_getaffinity(0)
+    assert len(mine) == 1
+    every = comm.allgather(mine)
+    assert len(set().union(*every)) == comm.size
+    # Exclusively: whoever has the same CPU at the same time finds the file.
+    name = f"cpu-{mine.pop()}"
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL))
+    comm.Barrier()
+    os.unlink(name)
+"""
+    suite.write(test_pinned=HEAD + text)
+    done = suite.run("--n-workers=2", "--scheduler=shell")
+    assert set(done.verdicts.values()) == {"passed"} and len(done.verdicts) == 12, done.output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--scheduler=round-robin"], "'round-robin' is none of dynamic, sequential, static, shell"),
+        (["--n-workers=0"], "0 slots are not possible"),
+        (["--n-workers=2", "--hf-slots=2"], "--n-workers and --hf-slots mean the same; give one of them"),
+        (["--scheduler=static", "--hf-dist=file"], "--scheduler=static and --hf-dist both say how tests are dealt"),
+    ],
+)
+def test_wrong_options_of_pytest_parallel(suite, args, said):
+    suite.write(test_one="def test(): pass\n")
+    done = suite.plain(*args)
+    assert done.code == 4 and said in done.output, done.output
