@@ -171,7 +171,11 @@ void Dispatcher::on_rank_ended(Gang& gang, Attempt attempt) {
   bool failed = !attempt.evidence.ended_with_gang && !is_good(judge(attempt.evidence));
   bool died = failed && !is_pytest_verdict(judge(attempt.evidence));
   gang.attempts[static_cast<std::size_t>(rank)] = std::move(attempt);
-  if (failed && gang.first_failed < 0) gang.first_failed = rank;
+  if (failed && gang.first_failed < 0) {
+    gang.first_failed = rank;
+    const std::string verdict = judge(gang.attempts[static_cast<std::size_t>(rank)]->evidence);
+    log_event("rank_failed", {{"id", ids_[gang.test]}, {"rank", rank}, {"verdict", verdict}});
+  }
   if (--gang.left == 0) {
     end_gang(gang);
     return;
