@@ -13,6 +13,8 @@ namespace holdfast::mpi {
 namespace {
 
 constexpr int kMostStarts = 3;
+// Seconds. PMIx_server_init takes some tens of milliseconds, and what comes after it less than one.
+constexpr double kLimit = 20;
 constexpr int kSocket = 3;  // Where the helper finds it.
 
 }  // namespace
@@ -50,6 +52,10 @@ void PmixLink::begin(const std::string& name, int size, OnBegun then) {
   waiting_[name] = std::move(then);
   if (start()) {
     channel_->send({{"t", "begin"}, {"name", name}, {"size", size}});
+    loop_.call_after(os::seconds(kLimit), [this, alive = std::weak_ptr<int>(alive_), name] {
+      if (alive.expired() || waiting_.count(name) == 0) return;
+      lost(fmt::format("the PMIx server does not answer within {:g} s", kLimit));
+    });
   } else {
     lost("the PMIx server cannot be started");
   }

@@ -1,7 +1,7 @@
 // PmixLink: the engine's end of `holdfast pmix-helper`, the process that is the PMIx server of all gangs of a run (Open MPI 4.1
 // and later, and whatever else speaks PMIx). A process of its own since the library starts threads. Frames: protocol/mpi.md.
 //
-// It promises that every begin() is answered, also where the library is missing or the helper has died.
+// It promises that every begin() is answered, also where the library is missing, or the helper has died or hangs.
 #pragma once
 
 #include <functional>
@@ -49,6 +49,7 @@ class PmixLink {
   int starts_ = 0;
   std::string folder_;  ///< Of the server's and the ranks' files; ours to remove.
   std::map<std::string, OnBegun> waiting_;
+  std::shared_ptr<int> alive_ = std::make_shared<int>();  ///< For timers that may fire after our end.
 };
 
 /// `holdfast pmix-helper`: serves on the socket `fd` until it is closed; its files go to `folder`. Returns the exit code.

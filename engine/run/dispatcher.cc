@@ -321,6 +321,7 @@ void Dispatcher::run_tests() {
   known_.clear();
   if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
   if (resume_) start_slots(places_wanted());
+  if (!slots_.empty()) refuse_wide_gangs();
   if (!queue_.empty()) broker_.begin(options_.slots);
   if (tell_starts_) tell_remaining();
   check_end();

@@ -373,6 +373,27 @@ def test_a_process_manager_that_does_not_fit_is_noticed(suite, tmp_path_factory)
     assert "did not find its process manager" in run.output
 
 
+def test_a_pmix_library_that_is_too_old_is_named(suite, tmp_path_factory):
+    use(suite, "openmpi", tmp_path_factory.mktemp("mpi"))
+    suite.env["HOLDFAST_PMIX"] = "libm.so.6"
+    suite.write(test_old=HEAD + "@par(2)\ndef test_ranks(comm): pass\ndef test_plain(): pass\n")
+    run = suite.run("--hf-slots=2")
+    assert run.short() == {"test_ranks[2]": "error", "test_plain": "passed"}, run.output
+    assert "version 4.2 or later is needed" in run.output
+
+
+def test_a_pmix_server_that_dies_costs_its_tests_only(suite, tmp_path_factory):
+    use(suite, "openmpi", tmp_path_factory.mktemp("mpi"))
+    source = suite.file("dies.c", "#include <stdlib.h>\n__attribute__((constructor)) static void die(void) { abort(); }\n")
+    subprocess.run(["cc", "-fPIC", "-shared", "-o", suite.root / "libdies.so", source], check=True)
+    suite.env["HOLDFAST_PMIX"] = str(suite.root / "libdies.so")
+    suite.write(test_dies=HEAD + "@par([2, 3])\ndef test_ranks(comm): pass\ndef test_plain(): pass\n")
+    run = suite.run("--hf-slots=3")
+    assert run.short() == {"test_ranks[2]": "error", "test_ranks[3]": "error", "test_plain": "passed"}, run.output
+    assert "the PMIx server has died" in run.output
+    assert left(suite) == []
+
+
 def test_programs_that_tests_start_find_mpi_as_it_was(suite, one_mpi):
     text = """
 import subprocess
