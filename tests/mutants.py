@@ -134,13 +134,22 @@ MUTANTS = (
     Mutant("gpu-memory-need-not-be-back", ENGINE + "devices.cc", "if (unaccounted(entry) > entry.unaccounted + kSlack) settling->late.push_back(device);", "", E2E + "test_gpus.py -k not_given_back"),
     Mutant("gpu-never-to-blame", ENGINE + "dispatcher_gpus.cc", "  if (suspicion.devices == 0) return false;", "  if (suspicion.devices != 99) return false;", E2E + "test_gpus.py -k lost"),
     Mutant("gpu-strikes-uncounted", ENGINE + "devices.cc", "if (++entry.strikes >= kMostStrikes", "if (entry.strikes >= kMostStrikes", E2E + "test_gpus.py -k three_failures"),
-    Mutant("no-gpu-left-unsaid", ENGINE + "dispatcher_gpus.cc", "if (demand.count == 0 || queue_.devices().is_possible(demand)) continue;", "continue;", E2E + "test_gpus.py -k no_device_is_left"),
+    Mutant("no-gpu-left-unsaid", ENGINE + "dispatcher_gpus.cc", "    if (!is_hopeless(i)) continue;", "    continue;", E2E + "test_gpus.py -k no_device_is_left"),
     Mutant("gpu-measured-unused", ENGINE + "wishes.cc", "  book_vram(wish, known.vram);", "", E2E + "test_gpus.py -k measured"),
     Mutant("poisoned-worker-stays", PYTHON + "gpu.py", "return bool(driver.cuCtxSynchronize() >= 200)", "return False", E2E + "test_gpus.py -k poisoned"),
     Mutant("gpu-kept-by-idle-worker", ENGINE + "dispatcher.cc", " || queue_.kept_lease(slot) != nullptr))", "))", E2E + "test_gpus.py -k sees_exactly"),
     Mutant("scope-gpu-is-lost", "engine/plan/scheduler.cc", "    place.kept = std::move(lease->second);\n", "", E2E + "test_gpus.py -k what_a_scope"),
     Mutant("simgpu-forgets-nobody", "shim/simgpu/state.c", "      atomic_fetch_sub(&device->used, process->bytes);", "", E2E + "test_simgpu.py -k killed"),
     Mutant("simgpu-heals-itself", "shim/simgpu/cuda_context.c", "    if (error != CUDA_SUCCESS) return error;", "    if (error != CUDA_SUCCESS) atomic_store(&context->error, 0);", E2E + "test_simgpu.py -k illegal"),
+    Mutant("gang-without-all-its-slots", "engine/plan/scheduler.cc", "  if (demand.ranks > 1 && static_cast<int>(free_seats(slot).size()) < demand.ranks) return false;\n", "", E2E + "test_mpi.py -k many_gangs"),
+    Mutant("gang-not-ended", ENGINE + "dispatcher_gangs.cc", "if (Slot* slot = find(slots[rank])) slot->end_with_gang();", "find(slots[rank]);", E2E + "test_mpi.py -k every_end"),
+    Mutant("gang-blames-rank-0", ENGINE + "dispatcher_gangs.cc", "    gang.first_failed = rank;\n    const", "    gang.first_failed = 0;\n    const", E2E + "test_mpi.py -k every_end"),
+    Mutant("mpi-size-unchecked", PYTHON + "mpi.py", "if found != (self.rank, self.size):", "if False:", E2E + "test_mpi.py -k does_not_fit"),
+    Mutant("mpi-environment-held", PYTHON + "worker.py", "        mpi.end_hold()\n", "", E2E + "test_mpi.py -k programs_that_tests_start"),
+    Mutant("mpi-memory-left", ENGINE + "dispatcher_gangs.cc", "if (!gang->folder.empty()) std::filesystem::remove_all(gang->folder, ignored);", "", E2E + "test_mpi.py -k seeds_example"),
+    Mutant("ranks-unpinned", PYTHON + "mpi.py", 'if order.get("cpus"):', "if False:", E2E + "test_mpi.py -k shell_scheduler"),
+    Mutant("static-without-steps", ENGINE + "wishes.cc", '|| dealing.dist == "static" ||', "||", E2E + "test_mpi.py -k static_step"),
+    Mutant("crash-in-circles", "shim/crashnote.c", "    bool again = is_passed_on;\n", "    bool again = false;\n", E2E + "test_crash_report.py -k circles"),
 )  # fmt: skip
 
 
