@@ -24,9 +24,6 @@ constexpr double kProbe = 15;
 constexpr double kSample = 0.05;
 // Between two looks.
 constexpr std::size_t kMostSamples = 4000;
-constexpr int kMostStarts = 3;
-// Where the helper finds its socket.
-constexpr int kSocket = 3;
 
 }  // namespace
 
@@ -34,28 +31,15 @@ constexpr int kSocket = 3;
 
 HelperProbe::~HelperProbe() {
   for (auto& [number, pending] : pending_) loop_.cancel(pending.timer);
-  if (pidfd_.valid()) os::send_signal(pidfd_, SIGKILL);
 }
 
 bool HelperProbe::start() {
-  if (channel_ != nullptr) return true;
-  if (starts_++ >= kMostStarts) return false;
-  Result<std::pair<os::Fd, os::Fd>> pair = os::open_channel_pair();
-  if (!pair) return false;
-  Result<pid_t> pid = os::spawn({os::own_program(), "gpu-helper", "--fd", std::to_string(kSocket)}, os::own_environment(), "/",
-                                {{2, 2}, {kSocket, pair->second.get()}});
-  if (!pid) return false;
-  pid_ = *pid;
-  if (Result<os::Fd> pidfd = os::open_pidfd(pid_)) pidfd_ = std::move(*pidfd);
-  channel_ = std::make_unique<wire::Channel>(loop_, std::move(pair->first), wire::kTrustedFrameLimit);
-  Status status = channel_->start([this](const wire::Json& frame) { on_frame(frame); },
-                                  [this](const std::string&) { lost("the process that asks the drivers has died"); });
-  if (!status) {
-    lost("");
-    return false;
-  }
-  if (watching_) channel_->send({{"t", "watch"}, {"on", true}});
-  return true;
+  if (helper_.runs()) return true;
+  bool started = helper_.start(
+      {"gpu-helper"}, [this](const wire::Json& frame) { on_frame(frame); },
+      [this](const std::string&) { lost("the process that asks the drivers has died"); });
+  if (started && watching_) helper_.send({{"t", "watch"}, {"on", true}});
+  return started;
 }
 
 void HelperProbe::ask(wire::Json request, Pending pending, double limit) {
@@ -66,7 +50,7 @@ void HelperProbe::ask(wire::Json request, Pending pending, double limit) {
                                    [this, limit] { lost(fmt::format("the drivers do not answer within {:g} s", limit)); });
   pending_.emplace(number, std::move(pending));
   request["n"] = number;
-  if (started) channel_->send(request);
+  if (started) helper_.send(request);
 }
 
 void HelperProbe::look(OnLook then) {
@@ -83,7 +67,7 @@ void HelperProbe::probe(const Gpu& gpu, OnProbed then) {
 void HelperProbe::watch(bool on) {
   if (on == watching_) return;
   watching_ = on;
-  if (channel_ != nullptr) channel_->send({{"t", "watch"}, {"on", on}});
+  helper_.send({{"t", "watch"}, {"on", on}});
 }
 
 void HelperProbe::on_frame(const wire::Json& frame) {
@@ -116,11 +100,7 @@ void HelperProbe::on_frame(const wire::Json& frame) {
 
 /// Everything that waits is told so, after this call: the callbacks may ask again.
 void HelperProbe::lost(const std::string& why) {
-  if (pidfd_.valid()) os::send_signal(pidfd_, SIGKILL);
-  pidfd_.reset();
-  pid_ = 0;
-  // The channel may be calling us.
-  std::shared_ptr<wire::Channel> old(std::move(channel_));
+  std::shared_ptr<wire::Channel> old = helper_.stop();
   std::map<int, Pending> waiting = std::exchange(pending_, {});
   for (auto& [number, pending] : waiting) loop_.cancel(pending.timer);
   loop_.call_after({}, [old, waiting, why] {

@@ -11,21 +11,20 @@
 
 #include "inventory/gpu_probe.h"
 #include "os/loop.h"
-#include "os/sys.h"
-#include "wire/channel.h"
+#include "wire/helper_process.h"
 
 namespace holdfast::inventory {
 
 class HelperProbe : public GpuProbe {
  public:
-  explicit HelperProbe(os::Loop& loop) : loop_(loop) {}
+  explicit HelperProbe(os::Loop& loop) : loop_(loop), helper_(loop) {}
   ~HelperProbe() override;
   HelperProbe(const HelperProbe&) = delete;
   HelperProbe& operator=(const HelperProbe&) = delete;
   void look(OnLook then) override;
   void probe(const Gpu& gpu, OnProbed then) override;
   void watch(bool on) override;
-  [[nodiscard]] bool owns(pid_t pid) const override { return pid > 0 && pid == pid_; }
+  [[nodiscard]] bool owns(pid_t pid) const override { return helper_.owns(pid); }
 
  private:
   struct Pending {
@@ -39,10 +38,7 @@ class HelperProbe : public GpuProbe {
   void lost(const std::string& why);
 
   os::Loop& loop_;
-  std::unique_ptr<wire::Channel> channel_;
-  pid_t pid_ = 0;
-  os::Fd pidfd_;
-  int starts_ = 0;
+  wire::HelperProcess helper_;
   bool watching_ = false;
   bool has_answered_ = false;
   int last_ = 0;

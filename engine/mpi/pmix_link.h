@@ -11,8 +11,7 @@
 #include <vector>
 
 #include "os/loop.h"
-#include "os/sys.h"
-#include "wire/channel.h"
+#include "wire/helper_process.h"
 
 namespace holdfast::mpi {
 
@@ -26,7 +25,7 @@ class PmixLink {
   using OnBegun = std::function<void(Begun begun)>;
   using OnAbort = std::function<void(const std::string& name, int rank, int code)>;
 
-  PmixLink(os::Loop& loop, OnAbort on_abort) : loop_(loop), on_abort_(std::move(on_abort)) {}
+  PmixLink(os::Loop& loop, OnAbort on_abort) : loop_(loop), on_abort_(std::move(on_abort)), helper_(loop) {}
   ~PmixLink();
   PmixLink(const PmixLink&) = delete;
   PmixLink& operator=(const PmixLink&) = delete;
@@ -34,7 +33,7 @@ class PmixLink {
   /// Registers a gang of this name. `then` is never called from inside.
   void begin(const std::string& name, int size, OnBegun then);
   void end(const std::string& name);
-  [[nodiscard]] bool owns(pid_t pid) const { return pid > 0 && pid == pid_; }
+  [[nodiscard]] bool owns(pid_t pid) const { return helper_.owns(pid); }
 
  private:
   bool start();
@@ -43,10 +42,7 @@ class PmixLink {
 
   os::Loop& loop_;
   OnAbort on_abort_;
-  std::unique_ptr<wire::Channel> channel_;
-  pid_t pid_ = 0;
-  os::Fd pidfd_;
-  int starts_ = 0;
+  wire::HelperProcess helper_;
   std::string folder_;  ///< Of the server's and the ranks' files; ours to remove.
   std::map<std::string, OnBegun> waiting_;
   std::shared_ptr<int> alive_ = std::make_shared<int>();  ///< For timers that may fire after our end.

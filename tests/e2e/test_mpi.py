@@ -335,6 +335,15 @@ def test_what_is_recorded_of_each_rank(suite, one_mpi):
         (detail,) = [json.loads(row[0]) for row in db.execute("SELECT detail FROM attempts WHERE detail LIKE '%ranks%'")]
     assert [rank["verdict"] for rank in detail["ranks"]] == ["passed", "failed"] and detail["rank"] == 1
     assert "by 0" in json.dumps(detail["ranks"][0])
+    shown = subprocess.run(
+        [sys.executable, "-m", "holdfast", "show", "run.db", "test"],
+        cwd=suite.root,
+        env=suite.env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "rank 1: failed" in shown and "rank 0: passed" in shown and "by 0" in shown and "by 1" in shown, shown
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from holdfast import ranks
 from holdfast.cli.files import GOOD_IN_SQL, Mistake, open_ledger
 from holdfast.present import PYTEST_VERDICTS, headline_of, leaks_of, processes_of, split_stacks, used
 
@@ -73,6 +74,7 @@ def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
         _block("", headline_of(row["verdict"], detail))
     for report in json.loads(row["reports"] or "[]"):
         _show_report(report)
+    _show_ranks(detail)
     if detail.get("stacks"):
         python, natives = split_stacks(detail["stacks"])
         _block("stacks", "\n\n".join([python, *natives]).strip())
@@ -92,6 +94,21 @@ def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     if detail.get("before"):
         names = dict(db.execute("SELECT idx, id FROM tests").fetchall())
         _block(f"ran before it in the same process ({len(detail['before'])})", "\n".join(names[i] for i in detail["before"]))
+
+
+def _show_ranks(detail: dict[str, Any]) -> None:
+    """How the ranks of an MPI test ended; what the rank said that is shown first is shown already."""
+    entries = detail.get("ranks") or []
+    if len(entries) < 2:
+        return
+    _block("ranks", ranks.summary(detail, lambda entry: headline_of(entry["verdict"], entry)))
+    for number, entry in enumerate(entries):
+        if number == detail.get("rank"):
+            continue
+        for report in entry["reports"]:
+            if "data" in report:
+                _block("", f"rank {number}:")
+                _show_report(report)
 
 
 def _show_samples(samples: list[list[float]]) -> None:
