@@ -143,7 +143,7 @@ MUTANTS = (
     Mutant("simgpu-heals-itself", "shim/simgpu/cuda_context.c", "    if (error != CUDA_SUCCESS) return error;", "    if (error != CUDA_SUCCESS) atomic_store(&context->error, 0);", E2E + "test_simgpu.py -k illegal"),
     Mutant("gang-without-all-its-slots", "engine/plan/scheduler.cc", "  if (demand.ranks > 1 && static_cast<int>(free_seats(slot).size()) < demand.ranks) return false;\n", "", E2E + "test_mpi.py -k many_gangs"),
     Mutant("gang-not-ended", ENGINE + "dispatcher_gangs.cc", "if (Slot* slot = find(slots[rank])) slot->end_with_gang();", "find(slots[rank]);", E2E + "test_mpi.py -k every_end"),
-    Mutant("gang-blames-rank-0", ENGINE + "dispatcher_gangs.cc", "    gang.first_failed = rank;\n    const", "    gang.first_failed = 0;\n    const", E2E + "test_mpi.py -k every_end"),
+    Mutant("gang-blames-rank-0", ENGINE + "dispatcher_gangs.cc", "    gang.first_failed = rank;\n    log_event", "    gang.first_failed = 0;\n    log_event", E2E + "test_mpi.py -k every_end"),
     Mutant("mpi-size-unchecked", PYTHON + "mpi.py", "if found != (self.rank, self.size):", "if False:", E2E + "test_mpi.py -k does_not_fit"),
     Mutant("mpi-environment-held", PYTHON + "worker.py", "        mpi.end_hold()\n", "", E2E + "test_mpi.py -k programs_that_tests_start"),
     Mutant("mpi-memory-left", ENGINE + "dispatcher_gangs.cc", "if (!gang->folder.empty()) std::filesystem::remove_all(gang->folder, ignored);", "", E2E + "test_mpi.py -k seeds_example"),

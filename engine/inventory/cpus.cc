@@ -4,8 +4,9 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cstdio>
 #include <filesystem>
+#include <fstream>
 #include <sstream>
 
 #include "os/group_dirs.h"
@@ -23,19 +24,33 @@ int cpus_of_affinity() {
 
 }  // namespace
 
+std::vector<int> cpus_of_node(int node) {
+  std::vector<int> cpus;
+  // "0-3,8"
+  std::ifstream file(fmt::format("/sys/devices/system/node/node{}/cpulist", node));
+  for (std::string part; std::getline(file, part, ',');) {
+    int first = 0;
+    int last = 0;
+    int count = std::sscanf(part.c_str(), "%d-%d", &first, &last);
+    for (int cpu = first; count > 0 && cpu <= (count == 2 ? last : first); ++cpu) cpus.push_back(cpu);
+  }
+  return cpus;
+}
+
 std::map<int, int> cpus_by_node() {
   std::map<int, int> found;
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof set, &set) != 0) return found;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &set)) continue;
-    found[cpu] = 0;
-    // /sys/devices/system/cpu/cpu3/node1 is a link to the node.
-    std::error_code problem;
-    for (const auto& entry : std::filesystem::directory_iterator(fmt::format("/sys/devices/system/cpu/cpu{}", cpu), problem)) {
-      const std::string name = entry.path().filename().string();
-      if (name.rfind("node", 0) == 0) found[cpu] = std::atoi(name.c_str() + 4);
+    if (CPU_ISSET(cpu, &set)) found[cpu] = 0;
+  }
+  std::error_code problem;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/node", problem)) {
+    int node = 0;
+    if (std::sscanf(entry.path().filename().c_str(), "node%d", &node) != 1) continue;
+    for (int cpu : cpus_of_node(node)) {
+      if (auto usable = found.find(cpu); usable != found.end()) usable->second = node;
     }
   }
   return found;

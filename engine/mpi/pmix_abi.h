@@ -77,7 +77,6 @@ static_assert(sizeof(Module) >= 224);
 struct Library {
   Code (*info_load)(Info*, const char* key, const void* data, Type);
   Code (*server_init)(Module*, Info*, std::size_t);
-  Code (*server_finalize)();
   Code (*register_nspace)(const char* name, int local, Info*, std::size_t, OnDone, void*);
   Code (*register_client)(const Process*, std::uint32_t uid, std::uint32_t gid, void* object, OnDone, void*);
   Code (*setup_fork)(const Process*, char*** environment);
@@ -85,7 +84,6 @@ struct Library {
   Code (*generate_regex)(const char* input, char** regex);
   Code (*generate_ppn)(const char* input, char** ppn);
   const char* (*error_string)(Code);
-  const char* (*get_version)();
 };
 
 }  // namespace holdfast::mpi::pmix

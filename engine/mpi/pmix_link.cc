@@ -17,6 +17,7 @@ constexpr double kLimit = 20;
 }  // namespace
 
 PmixLink::~PmixLink() {
+  for (auto& [name, waiting] : waiting_) loop_.cancel(waiting.timer);
   helper_.end();
   std::error_code ignored;
   if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
@@ -36,16 +37,15 @@ bool PmixLink::start() {
 }
 
 void PmixLink::begin(const std::string& name, int size, OnBegun then) {
-  waiting_[name] = std::move(then);
-  if (start()) {
-    helper_.send({{"t", "begin"}, {"name", name}, {"size", size}});
-    loop_.call_after(os::seconds(kLimit), [this, alive = std::weak_ptr<int>(alive_), name] {
-      if (alive.expired() || waiting_.count(name) == 0) return;
-      lost(fmt::format("the PMIx server does not answer within {:g} s", kLimit));
-    });
-  } else {
+  Waiting& waiting = waiting_[name];
+  waiting.then = std::move(then);
+  if (!start()) {
     lost("the PMIx server cannot be started");
+    return;
   }
+  waiting.timer = loop_.call_after(os::seconds(kLimit),
+                                   [this] { lost(fmt::format("the PMIx server does not answer within {:g} s", kLimit)); });
+  helper_.send({{"t", "begin"}, {"name", name}, {"size", size}});
 }
 
 void PmixLink::end(const std::string& name) { helper_.send({{"t", "end"}, {"name", name}}); }
@@ -59,16 +59,18 @@ void PmixLink::on_frame(const wire::Json& frame) {
   }
   auto found = waiting_.find(name);
   if (type != "begun" || found == waiting_.end()) return;
-  OnBegun then = std::move(found->second);
+  OnBegun then = std::move(found->second.then);
+  loop_.cancel(found->second.timer);
   waiting_.erase(found);
   then(Begun{frame.value("ranks", std::vector<wire::Json>{}), frame.value("problem", "")});
 }
 
 void PmixLink::lost(const std::string& why) {
   std::shared_ptr<wire::Channel> old = helper_.stop();
-  std::map<std::string, OnBegun> waiting = std::exchange(waiting_, {});
-  loop_.call_after({}, [old, waiting, why] {
-    for (const auto& [name, then] : waiting) then(Begun{{}, why});
+  std::map<std::string, Waiting> gangs = std::exchange(waiting_, {});
+  for (auto& [name, waiting] : gangs) loop_.cancel(waiting.timer);
+  loop_.call_after({}, [old, gangs, why] {
+    for (const auto& [name, waiting] : gangs) waiting.then(Begun{{}, why});
   });
 }
 

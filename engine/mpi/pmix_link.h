@@ -44,8 +44,11 @@ class PmixLink {
   OnAbort on_abort_;
   wire::HelperProcess helper_;
   std::string folder_;  ///< Of the server's and the ranks' files; ours to remove.
-  std::map<std::string, OnBegun> waiting_;
-  std::shared_ptr<int> alive_ = std::make_shared<int>();  ///< For timers that may fire after our end.
+  struct Waiting {
+    OnBegun then;
+    os::TimerId timer = 0;
+  };
+  std::map<std::string, Waiting> waiting_;
 };
 
 /// `holdfast pmix-helper`: serves on the socket `fd` until it is closed; its files go to `folder`. Returns the exit code.

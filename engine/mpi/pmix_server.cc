@@ -155,7 +155,6 @@ class Server {
     };
     find(library_.info_load, "PMIx_Info_load");
     find(library_.server_init, "PMIx_server_init");
-    find(library_.server_finalize, "PMIx_server_finalize");
     find(library_.register_nspace, "PMIx_server_register_nspace");
     find(library_.register_client, "PMIx_server_register_client");
     find(library_.setup_fork, "PMIx_server_setup_fork");
@@ -260,7 +259,7 @@ int serve_pmix(int fd, const std::string& folder) {
       }
     }
   }
-  // Not server_finalize(): a rank that still speaks could keep it.
+  // Without PMIx_server_finalize: a rank that still speaks could keep it.
   ::_exit(0);
 }
 

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <fstream>
 #include <sstream>
 
+#include "inventory/cpus.h"
 #include "inventory/visible_gpus.h"
 #include "os/procfs.h"
 
@@ -30,19 +30,6 @@ plan::DeviceSet set_of(const plan::Lease& lease) {
   plan::DeviceSet set = 0;
   for (int device : lease.devices) set |= plan::DeviceSet{1} << static_cast<unsigned>(device);
   return set;
-}
-
-// "0-3,8" as numbers.
-std::vector<int> cpus_of_node(int node) {
-  std::vector<int> cpus;
-  std::ifstream file(fmt::format("/sys/devices/system/node/node{}/cpulist", node));
-  for (std::string part; std::getline(file, part, ',');) {
-    int first = 0;
-    int last = 0;
-    int count = std::sscanf(part.c_str(), "%d-%d", &first, &last);
-    for (int cpu = first; count > 0 && cpu <= (count == 2 ? last : first); ++cpu) cpus.push_back(cpu);
-  }
-  return cpus;
 }
 
 }  // namespace
@@ -150,7 +137,7 @@ wire::Json Devices::order_for(const plan::Lease& lease) const {
   wire::Json environment = wire::Json::object();
   for (const auto& [name, value] : inventory::environment_for(gpus)) environment[name] = value;
   wire::Json order = {{"environment", std::move(environment)}};
-  if (node >= 0) order["cpus"] = cpus_of_node(node);
+  if (node >= 0) order["cpus"] = inventory::cpus_of_node(node);
   return order;
 }
 

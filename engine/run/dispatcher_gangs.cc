@@ -168,19 +168,18 @@ void Dispatcher::fail_gang(Gang& gang, const std::string& problem) {
 
 void Dispatcher::on_rank_ended(Gang& gang, Attempt attempt) {
   int rank = gang.rank_in(attempt.slot);
-  bool failed = !attempt.evidence.ended_with_gang && !is_good(judge(attempt.evidence));
-  bool died = failed && !is_pytest_verdict(judge(attempt.evidence));
+  const std::string verdict = judge(attempt.evidence);
+  bool failed = !attempt.evidence.ended_with_gang && !is_good(verdict);
   gang.attempts[static_cast<std::size_t>(rank)] = std::move(attempt);
   if (failed && gang.first_failed < 0) {
     gang.first_failed = rank;
-    const std::string verdict = judge(gang.attempts[static_cast<std::size_t>(rank)]->evidence);
     log_event("rank_failed", {{"id", ids_[gang.test]}, {"rank", rank}, {"verdict", verdict}});
   }
   if (--gang.left == 0) {
     end_gang(gang);
     return;
   }
-  if (failed && gang.timer == 0) end_others_after(gang, died ? kDeadGrace : kGangGrace);
+  if (failed && gang.timer == 0) end_others_after(gang, is_pytest_verdict(verdict) ? kGangGrace : kDeadGrace);
 }
 
 void Dispatcher::on_abort(std::size_t test, int rank, int code) {
@@ -230,7 +229,7 @@ void Dispatcher::end_gang(Gang& gang) {
   std::size_t test = gang.test;
   int slot = gang.slots.front();
   if (gang.abandoned) {
-    ++gang.left;
+    dissolve(test);
     on_abandoned(test, slot);
     return;
   }

@@ -153,7 +153,8 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
   problem.devices = dealing.devices;
   problem.one_chunk = dealing.dist == "isoscope" || dealing.dist == "static" || dealing.dist == "one";
   problem.keep_order = dealing.keep_order || dealing.dist == "sequential" || problem.one_chunk;
-  std::vector<int> steps;  // Of `static`: slots that are left in each.
+  std::vector<int> steps;   // Of `static`: slots that are left in each,
+  std::ptrdiff_t full = 0;  // none in so many of the first.
   problem.tasks.reserve(wishes_.size());
   // What shares a chunk: a kind of thing, and its number. Kind 0 is for tests that have one of their own.
   enum Kind : std::uint32_t { kOwn, kAll, kGroup, kFile, kScope, kSharedFile, kBlock, kTree, kStep };
@@ -168,7 +169,8 @@ plan::Problem Wishes::problem(const Dealing& dealing) const {
     } else if (dealing.dist == "static") {
       // The first step with room for it, as pytest_parallel's static scheduler has it.
       int ranks = std::min(demands_[wish.demand].ranks, dealing.slots);
-      auto step = std::find_if(steps.begin(), steps.end(), [ranks](int room) { return room >= ranks; });
+      while (full < std::ssize(steps) && steps[static_cast<std::size_t>(full)] == 0) ++full;
+      auto step = std::find_if(steps.begin() + full, steps.end(), [ranks](int room) { return room >= ranks; });
       if (step == steps.end()) step = steps.insert(steps.end(), dealing.slots);
       *step -= ranks;
       key = {kStep, static_cast<std::uint32_t>(step - steps.begin())};

@@ -100,6 +100,7 @@ class TestRunner:
             os._exit(0)
         if "mpi" in order:
             self.rank = mpi.enter(order["mpi"], fds)
+            self.config.pluginmanager.register(Initialiser(self, self.rank), "holdfast-rank")
         if order.get("reuse"):
             Worker(self).run(order)
         if order["t"] != "go":
@@ -168,7 +169,7 @@ class TestRunner:
         self.prepare_exit()
         self.add_leaks(done)
         self.report_done(done)
-        if self.rank is not None and self._verdict() in ("passed", "skipped", "xfailed", "xpassed"):
+        if self.rank is not None and done["verdict"] in ("passed", "skipped", "xfailed", "xpassed"):
             self.rank.finalise()
             streams.flush_all()
         os._exit(0)
@@ -244,12 +245,6 @@ class TestRunner:
         self.pytest_runtest_logreport(report)
 
     # ---- hooks
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self) -> None:
-        if self.rank is not None:
-            with self.leaks.not_counting() if self.leaks is not None else contextlib.nullcontext():
-                self.rank.initialise()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_call(self) -> None:
@@ -331,6 +326,20 @@ class TestRunner:
         except OSError:
             # The test has closed the socket, or the engine has gone. The engine sees a process that ended without a word.
             os._exit(3)
+
+
+class Initialiser:
+    """Initialises MPI as the first part of the test's setup. A plugin of a rank's process alone: other tests have no such hook."""
+
+    def __init__(self, runner: TestRunner, rank: mpi.Rank) -> None:
+        self.runner = runner
+        self.rank = rank
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self) -> None:
+        leaks = self.runner.leaks
+        with leaks.not_counting() if leaks is not None else contextlib.nullcontext():
+            self.rank.initialise()
 
 
 def failed_subtests(config: pytest.Config) -> bool:

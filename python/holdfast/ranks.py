@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from holdfast.wire import Frame
 
@@ -114,6 +114,6 @@ def outputs(detail: Frame, sections_of: Callable[[Frame], list[tuple[str, str]]]
     return found
 
 
-def prefix(detail: Frame) -> Optional[str]:
+def prefix(detail: Frame) -> str:
     """For one-line messages."""
-    return f"[rank {detail.get('rank', 0)} of {len(detail['ranks'])}] " if len(detail["ranks"]) > 1 else None
+    return f"[rank {detail.get('rank', 0)} of {len(detail['ranks'])}] "

@@ -25,8 +25,8 @@ STACKS = """Thread 0x1 (most recent call first):
   File "/usr/lib/python3/threading.py", line 5 in wait
 
 Current thread 0x2 (most recent call first):
-  File "/home/user/halo.py", line 17 in exchange
-  File "/home/user/test_halo.py", line 3 in test_halo"""
+  File "/suite/halo.py", line 17 in exchange
+  File "/suite/test_halo.py", line 3 in test_halo"""
 WAITS = [{"pid": 1, "python": "MPI_Not_this", "native": ["TID 1\n  ucp_worker_progress\n  PMPI_Recv\n  PMPI_Bcast"]}]
 
 
