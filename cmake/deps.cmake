@@ -12,3 +12,7 @@ find_library(HOLDFAST_MATH_LIBRARY m)
 add_library(holdfast_sqlite INTERFACE)
 target_include_directories(holdfast_sqlite SYSTEM INTERFACE ${HOLDFAST_SQLITE_INCLUDE})
 target_link_libraries(holdfast_sqlite INTERFACE ${HOLDFAST_SQLITE_LIBRARY} Threads::Threads ${CMAKE_DL_LIBS} ${HOLDFAST_MATH_LIBRARY})
+
+# Static for the same reason. For connections to other machines (engine/wire/secure_link.h).
+set(OPENSSL_USE_STATIC_LIBS TRUE)
+find_package(OpenSSL 3.0 REQUIRED)
