@@ -6,23 +6,100 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <memory>
 
 #include "base/version.h"
 #include "inventory/cpus.h"
 #include "inventory/gpu_helper.h"
 #include "inventory/memory.h"
 #include "mpi/pmix_link.h"
+#include "os/tcp.h"
 #include "run/dispatcher.h"
+#include "wire/secure_link.h"
 
 namespace {
 
 using namespace holdfast;
 
+// Seconds for an agent to reach the engine that has asked for it, and to be believed.
+constexpr double kDialLimit = 30;
+constexpr double kProofLimit = 20;
+constexpr int kLastWordsMs = 2000;
+constexpr const char* kTokenVariable = "HOLDFAST_AGENT_TOKEN";
+
+/// What an agent is told on its command line.
+struct Agent {
+  std::string connect;
+  std::string node;
+  int nodes = 1;
+};
+
+std::string host_name() {
+  char name[256] = "";
+  return ::gethostname(name, sizeof name - 1) == 0 && name[0] != '\0' ? name : "node";
+}
+
+// Out of the environment, also as /proc shows it: no test is to find it there.
+std::string take_token() {
+  char* value = ::getenv(kTokenVariable);
+  if (value == nullptr) return "";
+  std::string token = value;
+  std::fill(value, value + token.size(), '\0');
+  ::unsetenv(kTokenVariable);
+  return token;
+}
+
+/// The connection to the engine that the user has started; empty, and said why, where there can be none.
+std::unique_ptr<wire::SecureLink> dial_home(os::Loop& loop, const Agent& agent) {
+  std::string token = take_token();
+  std::string problem;
+  std::unique_ptr<wire::SecureLink> link;
+  if (token.size() < 16) {
+    problem = fmt::format("find the run's token in {}", kTokenVariable);
+  } else if (Result<os::Fd> tcp = os::dial(agent.connect, kDialLimit); !tcp) {
+    problem = tcp.error().message();
+  } else {
+    link = std::make_unique<wire::SecureLink>(loop, std::move(*tcp), wire::SecureLink::Side::Dials, std::move(token));
+    Status status = link->open(kProofLimit, [&](const std::string& said) {
+      problem = said;
+      loop.stop();
+    });
+    if (status) status = loop.run();
+    if (!status) problem = status.error().message();
+  }
+  if (problem.empty()) return link;
+  std::fprintf(stderr, "holdfast agent on %s: failed to reach %s: %s\n", agent.node.c_str(), agent.connect.c_str(), problem.c_str());
+  return nullptr;
+}
+
+// The engine's life, once it knows whom it serves.
+int serve(os::Loop& loop, const run::Options& options, const os::Fd& signal_fd) {
+  run::Dispatcher dispatcher(loop, options);
+  Status status = loop.watch(signal_fd.get(), EPOLLIN, [&](std::uint32_t) {
+    signalfd_siginfo info{};
+    bool terminated = false;
+    while (::read(signal_fd.get(), &info, sizeof info) == sizeof info) terminated |= info.ssi_signo != SIGCHLD;
+    dispatcher.reap_children();
+    if (terminated) dispatcher.on_terminated();
+  });
+  if (status) status = dispatcher.open();
+  // A child may have ended before its signal was watched.
+  if (status) dispatcher.reap_children();
+  if (status) status = loop.run();
+  if (!status) {
+    std::fprintf(stderr, "holdfast: failed to %s\n", status.error().message().c_str());
+    return 4;
+  }
+  return 0;
+}
+
 // 1. Become the reaper of everything below, so that nothing a test starts can leave this tree.
 // 2. Take signals through the loop: SIGCHLD to reap, SIGTERM and SIGINT to end; SIGPIPE shows as an error of the write.
-// 3. Run until the controller says so or goes away.
-int run_engine(run::Options options, const std::string& slots) {
+// 3. Run until the controller says so or goes away. For an agent that is the engine which it has dialled.
+int run_engine(run::Options options, const std::string& slots, const Agent& agent) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   ::signal(SIGPIPE, SIG_IGN);
   sigset_t signals;
@@ -38,23 +115,21 @@ int run_engine(run::Options options, const std::string& slots) {
     std::fprintf(stderr, "holdfast: failed to %s\n", loop.error().message().c_str());
     return 4;
   }
-  run::Dispatcher dispatcher(*loop, options);
-  Status status = loop->watch(signal_fd.get(), EPOLLIN, [&](std::uint32_t) {
-    signalfd_siginfo info{};
-    bool terminated = false;
-    while (::read(signal_fd.get(), &info, sizeof info) == sizeof info) terminated |= info.ssi_signo != SIGCHLD;
-    dispatcher.reap_children();
-    if (terminated) dispatcher.on_terminated();
-  });
-  if (status) status = dispatcher.open();
-  // A child may have ended before its signal was watched.
-  if (status) dispatcher.reap_children();
-  if (status) status = loop->run();
-  if (!status) {
-    std::fprintf(stderr, "holdfast: failed to %s\n", status.error().message().c_str());
-    return 4;
+  std::unique_ptr<wire::SecureLink> home;
+  if (!agent.connect.empty()) {
+    home = dial_home(*loop, agent);
+    std::string folder = (std::filesystem::temp_directory_path() / "holdfast-agent-XXXXXX").string();
+    if (home == nullptr || ::mkdtemp(folder.data()) == nullptr) return 4;
+    options.control_fd = home->take_plain().release();
+    options.folder = folder;
+    options.node = agent.node;
+    options.nodes = agent.nodes;
   }
-  return 0;
+  int code = serve(*loop, options, signal_fd);
+  if (home != nullptr) home->flush(kLastWordsMs);
+  std::error_code ignored;
+  if (!options.folder.empty()) std::filesystem::remove_all(options.folder, ignored);
+  return code;
 }
 
 }  // namespace
@@ -89,6 +164,13 @@ int main(int argc, char** argv) {
   std::string pmix_folder;
   pmix->add_option("--fd", helper_fd, "socket to the engine")->required();
   pmix->add_option("--folder", pmix_folder, "for its files")->required();
+  CLI::App* agent_command = app.add_subcommand("agent", "the engine of a node of a job: runs tests for the engine that it dials");
+  Agent agent;
+  agent_command->add_option("--connect", agent.connect, "HOST:PORT of that engine")->required();
+  agent_command->add_option("--node", agent.node, "what this machine is called (default: its host name)");
+  agent_command->add_option("--nodes", agent.nodes, "how many agents the job starts");
+  agent_command->add_option("--slots", slots, "number of tests at a time, or auto");
+  agent_command->footer("The run's token is in the variable HOLDFAST_AGENT_TOKEN.");
   CLI11_PARSE(app, argc, argv);
 
   if (gpus->parsed()) return holdfast::inventory::print_gpus();
@@ -105,5 +187,6 @@ int main(int argc, char** argv) {
     std::printf("%llu %llu\n", static_cast<unsigned long long>(found.limit), static_cast<unsigned long long>(found.available));
     return 0;
   }
-  return run_engine(options, slots);
+  if (agent.node.empty()) agent.node = host_name();
+  return run_engine(options, slots, agent);
 }

@@ -80,7 +80,9 @@ Status Dispatcher::open() {
   control_ = std::make_unique<wire::Channel>(loop_, std::move(socket), wire::kTrustedFrameLimit);
   HOLDFAST_TRY(control_->start([this](const wire::Json& frame) { on_control_frame(frame); },
                                [this](const std::string&) { abort_run(); }));
-  tell({{"t", "hello"}, {"v", wire::kProtocolVersion}, {"version", kVersion}, {"slots", options_.slots}});
+  wire::Json hello = {{"t", "hello"}, {"v", wire::kProtocolVersion}, {"version", kVersion}, {"slots", options_.slots}};
+  if (is_node()) hello.update({{"node", options_.node}, {"nodes", options_.nodes}});
+  tell(hello);
   root_ = std::make_unique<Root>(loop_, limits_, root_host());
   HOLDFAST_TRY(root_->open());
   if (options_.zygote_pid > 0) {
@@ -96,11 +98,12 @@ void Dispatcher::on_control_frame(const wire::Json& frame) {
   if (type == "configure") {
     configure(frame);
   } else if (type == "run") {
-    run_tests();
+    is_node() ? take_tests(frame) : run_tests();
   } else if (type == "stop") {
     stop(wire::number(frame, "grace", limits_.grace));
   } else if (type == "seen") {
     unseen_ = std::max(0, unseen_ - 1);
+    if (farm_ != nullptr) farm_->seen();
     if (unseen_ == 0 && running_) {
       resume_staged();
       wake_idle();
@@ -137,13 +140,23 @@ void Dispatcher::configure(const wire::Json& frame) {
   examiner_ = Examiner{frame.value("diagnose", std::vector<std::string>{}), os::own_environment(), frame.value("cwd", "/")};
   memory_ = inventory::memory();
   open_records(frame);
+  if (frame.contains("backend")) configure_farm(frame);
+  wire::Json zygote = frame.value("zygote", wire::Json::object());
+  if (is_node()) {
+    // Its slots, and its temporary directory, are its own also where nodes share a file system, or a machine.
+    const wire::Json node = frame.value("node", wire::Json::object());
+    zygote["first_slot"] = node.value("first_slot", 0);
+    if (zygote.value("basetemp", wire::Json()).is_string()) {
+      zygote["basetemp"] = zygote["basetemp"].get<std::string>() + "/" + options_.node;
+    }
+  }
   root_->configure(frame.value("argv", std::vector<std::string>{}), environment_with(thread_environment(options_.slots)),
-                   frame.value("cwd", "/"), frame.value("zygote", wire::Json::object()));
+                   frame.value("cwd", "/"), std::move(zygote));
 }
 
 void Dispatcher::open_records(const wire::Json& frame) {
   resume_ = frame.value("resume", false);
-  auto ledger = journal::Ledger::open(frame.value("journal", ""), resume_);
+  auto ledger = journal::Ledger::open(is_node() ? options_.folder + "/run.db" : frame.value("journal", ""), resume_);
   if (!ledger) {
     fail_run("usage", ledger.error().message());
     return;
@@ -204,7 +217,10 @@ RootHost Dispatcher::root_host() {
   host.on_ready = [this](const wire::Json& frame) { on_ready(frame); };
   host.on_fatal = [this](FatalModule module) { fatal_.push_back(std::move(module)); };
   host.on_failed = [this](const std::string& kind, const std::string& text) { fail_run(kind, text); };
-  host.on_finished = [this] { end(); };
+  host.on_finished = [this] {
+    root_over_ = true;
+    end_when_over();
+  };
   host.examiner = [this]() -> const Examiner& { return examiner_; };
   return host;
 }
@@ -281,14 +297,15 @@ void Dispatcher::on_ready(const wire::Json& frame) {
   mpi_ = Mpi{mpi.value("manager", ""), mpi.value("problem", "")};
   tell(frame);
   // Nothing was found that could make the controller say no, and it has yet to read what was collected: begin at once.
-  if (frame.value("go", false) && fatal_.empty()) run_tests();
+  if (frame.value("go", false) && fatal_.empty() && !is_node()) run_tests();
 }
 
 // ---- running ---------------------------------------------------------------------------------------------------------------
 
 void Dispatcher::run_tests() {
-  if (running_ || ledger_ == nullptr || await_gpus()) return;
+  if (running_ || ledger_ == nullptr || (farm_ == nullptr && await_gpus())) return;
   running_ = true;
+  for (std::size_t i = 0; i < tests_.size() && is_node(); ++i) tests_[i].settled = !chosen_[i];
   // Their zygotes come up while all this is prepared and written down, which takes 40 ms for 30,000 tests.
   if (!resume_) start_slots(places_wanted());
   if (pins_) cpus_.reset(inventory::cpus_by_node());
@@ -302,9 +319,17 @@ void Dispatcher::run_tests() {
     tests_[i].usual = static_cast<float>(known->second.duration);
     wishes_.know(i, known->second, memory_.limit);
   }
+  for (std::size_t i = 0; i < tests_.size() && is_node(); ++i) {
+    if (tests_[i].usual >= 0) wishes_.know(i, journal::Known{tests_[i].usual}, memory_.limit);
+  }
   queue_.reset(wishes_.problem(dealing_));
-  for (Test& test : tests_) {
+  for (std::size_t i = 0; i < tests_.size(); ++i) {
+    Test& test = tests_[i];
     if (!forkable_) test.scope = Tree::kNone;
+    if (test.settled) {
+      queue_.settle(i);  // Another node's.
+      continue;
+    }
     tree_.expect(test.scope);
     broker_.expect(needs_[test.needs]);
   }
@@ -315,14 +340,18 @@ void Dispatcher::run_tests() {
   }
   if (resume_) replay();
   settle_fatal_modules();
-  refuse_impossible();
-  settle_hopeless();
+  if (farm_ != nullptr) {
+    begin_farm();
+  } else {
+    refuse_impossible();
+    settle_hopeless();
+  }
   wishes_.clear();  // The scheduler knows them now.
   known_.clear();
-  if (!forkable_ && !queue_.empty()) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
+  if (!forkable_ && !queue_.empty() && farm_ == nullptr) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
   if (resume_) start_slots(places_wanted());
   if (!slots_.empty()) refuse_wide_gangs();
-  if (!queue_.empty()) broker_.begin(options_.slots);
+  if (farm_ == nullptr && (!queue_.empty() || is_node())) broker_.begin(options_.slots);
   if (tell_starts_) tell_remaining();
   check_end();
 }
@@ -404,6 +433,8 @@ std::size_t Dispatcher::places_wanted() const {
 }
 
 void Dispatcher::start_slots(std::size_t places) {
+  if (farm_ != nullptr) return;
+  if (is_node()) places = static_cast<std::size_t>(options_.slots);  // More tests may come.
   std::size_t wanted = std::min<std::size_t>(static_cast<std::size_t>(options_.slots), places);
   if (wanted == 0) return;
   cgroup_ = os::Cgroup::create();
@@ -466,7 +497,7 @@ SlotHost Dispatcher::slot_host() {
 // A test that no machine like this one can ever run is told so now, instead of waiting for ever.
 void Dispatcher::refuse_impossible() {
   for (std::size_t i = 0; i < tests_.size(); ++i) {
-    const plan::Demand& demand = wishes_.demand_of(i);
+    const plan::Demand& demand = queue_.demand_of(i);
     std::string reason = plan::why_impossible(demand, dealing_.capacity);
     bool too_wide = demand.ranks > options_.slots;
     if (too_wide)
@@ -902,6 +933,7 @@ void Dispatcher::check_end() {
   if (!outbox_.deliver()) return;  // A failure to keep them comes back here.
   told_end_ = true;
   if (devices_ != nullptr && devices_->size() > 0) tell({{"t", "gpus"}, {"devices", devices_->report()}});
+  if (!farm_gpus_.empty()) tell({{"t", "gpus"}, {"devices", std::exchange(farm_gpus_, wire::Json::array())}});
   auto missing = std::count_if(tests_.begin(), tests_.end(), [](const Test& t) { return !t.settled; });
   if (log_) {
     // Not through keep(): a log that cannot be written has been reported by then.
@@ -921,7 +953,8 @@ bool Dispatcher::is_unfinished() const {
   bool kept = std::any_of(slots_.begin(), slots_.end(), [](const auto& s) { return !s->shut() && s->has_worker(); });
   if (busy || kept || parked_ > 0 || !gangs_.empty() || (open && (tree_.any_live() || !held_.empty() || any_node_open())))
     return true;
-  return !stopping_ && (!queue_.empty() || !reserved_.empty() || !staged_.empty());
+  if (farm_ != nullptr) return !farm_->idle();
+  return !stopping_ && (more_ || !queue_.empty() || !reserved_.empty() || !staged_.empty());
 }
 
 void Dispatcher::stop(double grace) {
@@ -936,7 +969,8 @@ void Dispatcher::stop(double grace) {
     }
   }
   // Never from inside a slot's callback: it may be about to say how its test ended.
-  loop_.call_after({}, [this] {
+  loop_.call_after({}, [this, grace] {
+    if (farm_ != nullptr) farm_->stop(grace);
     while (!reserved_.empty()) drop_reserved(reserved_.begin()->first);
     put_staged_back();
     drop_unstarted_gangs();
@@ -952,6 +986,12 @@ void Dispatcher::finish(int exit_status) {
   for (const auto& slot : slots_) slot->shut_down();
   broker_.shut_down();
   conclude_held();
+  if (farm_ != nullptr) {
+    farm_->finish(exit_status, [this] {
+      farm_over_ = true;
+      end_when_over();
+    });
+  }
   // A second more than what one teardown may take: its hooks are the user's code too.
   root_->finish(exit_status, limits_.grace + 5);
   remember();  // While the zygote ends.
@@ -973,14 +1013,25 @@ void Dispatcher::abort_run() {
   ending_ = true;
   for (const auto& slot : slots_) slot->shut_down();
   root_->kill();
-  os::kill_descendants(::getpid(), [this](pid_t pid) { return broker_.owns(pid); });
-  // Only resources are left: what a cloud or a server has been asked for must be given back.
-  after_close_ = [this] { end(); };
+  os::kill_descendants(::getpid(),
+                       [this](pid_t pid) { return broker_.owns(pid) || (farm_ != nullptr && farm_->owns(pid)); });
+  // Only resources and a job are left: what a cloud, a server or a cluster has been asked for must be given back.
+  after_close_ = [this] {
+    if (farm_ == nullptr || farm_over_) end();
+  };
   broker_.close(limits_.grace);
-  if (broker_.idle()) end();
+  if (farm_ != nullptr) {
+    farm_->shut_down([this] {
+      farm_over_ = true;
+      if (broker_.idle()) end();
+    });
+  } else if (broker_.idle()) {
+    end();
+  }
 }
 
 void Dispatcher::end() {
+  farm_.reset();
   devices_.reset();
   pmix_.reset();
   os::kill_descendants(::getpid(), [](pid_t) { return false; });

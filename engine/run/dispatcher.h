@@ -28,6 +28,7 @@
 #include "run/attempts.h"
 #include "run/broker.h"
 #include "run/devices.h"
+#include "run/farm.h"
 #include "run/gang.h"
 #include "run/limits.h"
 #include "run/outbox.h"
@@ -44,6 +45,11 @@ struct Options {
   int zygote_fd = -1;
   int zygote_pid = 0;
   int slots = 1;
+  /// Where it is an engine on another machine (a node of a job): the machine's name, how many there are, and a folder for its own
+  /// ledger, which nobody asks for.
+  std::string node;
+  int nodes = 1;
+  std::string folder;
 };
 
 /// What the user wants of GPUs (protocol/README.md, `configure`).
@@ -216,6 +222,17 @@ class Dispatcher {
   void drop_unstarted_gangs();
   void refuse_wide_gangs();
 
+  // dispatcher_farm.cc
+  void configure_farm(const wire::Json& configuration);
+  FarmHost farm_host();
+  void begin_farm();
+  void on_farm_result(const FarmNode& node, const wire::Json& frame);
+  void on_farm_frame(const FarmNode& node, const wire::Json& frame);
+  void settle_unrun(std::size_t test, const std::string& verdict, const std::string& problem);
+  void end_when_over();
+  void take_tests(const wire::Json& frame);
+  [[nodiscard]] bool is_node() const { return !options_.node.empty(); }
+
   void log_scope(const char* what, int scope, int slot, std::optional<double> seconds = {});
 
   [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
@@ -321,6 +338,12 @@ class Dispatcher {
   bool told_of_cpus_ = false;
   bool ending_ = false;
   bool began_any_ = false;
+  std::unique_ptr<Farm> farm_;  ///< Absent where tests run on this machine.
+  wire::Json farm_configuration_;
+  wire::Json farm_gpus_ = wire::Json::array();  ///< What nodes have said of theirs.
+  bool root_over_ = false, farm_over_ = false;
+  std::vector<bool> chosen_;  ///< As a node: the tests that are ours.
+  bool more_ = false;         ///< And more may come.
 };
 
 }  // namespace holdfast::run

@@ -19,12 +19,16 @@ HelperProcess::~HelperProcess() {
 }
 
 bool HelperProcess::start(std::vector<std::string> arguments, Channel::OnFrame on_frame, Channel::OnEnd on_end) {
+  arguments.insert(arguments.begin(), os::own_program());
+  return start_program(std::move(arguments), std::move(on_frame), std::move(on_end));
+}
+
+bool HelperProcess::start_program(std::vector<std::string> argv, Channel::OnFrame on_frame, Channel::OnEnd on_end) {
   if (starts_++ >= kMostStarts) return false;
   Result<std::pair<os::Fd, os::Fd>> pair = os::open_channel_pair();
   if (!pair) return false;
-  arguments.insert(arguments.begin(), os::own_program());
-  arguments.insert(arguments.end(), {"--fd", std::to_string(kSocket)});
-  Result<pid_t> pid = os::spawn(arguments, os::own_environment(), "/", {{2, 2}, {kSocket, pair->second.get()}});
+  argv.insert(argv.end(), {"--fd", std::to_string(kSocket)});
+  Result<pid_t> pid = os::spawn(argv, os::own_environment(), "/", {{2, 2}, {kSocket, pair->second.get()}});
   if (!pid) return false;
   pid_ = *pid;
   if (Result<os::Fd> pidfd = os::open_pidfd(pid_)) pidfd_ = std::move(*pidfd);

@@ -1,5 +1,5 @@
-// HelperProcess: this program again, as a process of its own that does what may hang, crash or start threads (`holdfast
-// gpu-helper`, `holdfast pmix-helper`), with a channel to it.
+// HelperProcess: a process of our own that does what may hang, crash or start threads, with a channel to it: this program again
+// (`holdfast gpu-helper`, `holdfast pmix-helper`) or another.
 #pragma once
 
 #include <memory>
@@ -24,8 +24,15 @@ class HelperProcess {
   /// Starts it with this subcommand and options, and `--fd`. `on_end`: it has gone, or said what nobody understands; then
   /// stop() is to be called. False if it cannot be started, or has been three times.
   bool start(std::vector<std::string> arguments, Channel::OnFrame on_frame, Channel::OnEnd on_end);
+  /// The same with another program.
+  bool start_program(std::vector<std::string> argv, Channel::OnFrame on_frame, Channel::OnEnd on_end);
   void send(const Json& frame) {
     if (channel_ != nullptr) channel_->send(frame);
+  }
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  /// What was sent is written, within `timeout_ms`.
+  void flush(int timeout_ms) {
+    if (channel_ != nullptr) channel_->flush(timeout_ms);
   }
   /// Kills it. Its channel may be what has called: the caller keeps it until that call has returned.
   std::shared_ptr<Channel> stop();

@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import __version__, github, gpu_report, options, wire
+from holdfast import __version__, backend, github, gpu_report, options, wire
 from holdfast.compat import fkit
 from holdfast.kept import Kept
 from holdfast.launch import Engine
@@ -136,9 +136,11 @@ class Controller:
             "wrap": {"command": wrap.command, "env": wrap.environment} if wrap is not None else None,
             "basetemp": str(factory.getbasetemp()) if factory is not None else None,
         }
+        where = {"backend": self.settings.backend} if self.settings.backend is not None else {}
         self._send(
             {
                 "t": "configure",
+                **where,
                 "limits": self.settings.limits(),
                 "journal": str(self.settings.journal),
                 "history": str(self.settings.history or ""),
@@ -173,7 +175,8 @@ class Controller:
 
     def pytest_report_header(self) -> list[str]:
         per = options.ISOLATIONS[self.settings.isolation]
-        lines = [f"holdfast {__version__}: {self.slots} slot(s), {per}, ledger {self._short(self.settings.journal)}"]
+        where = f" in {backend.BACKENDS[self.settings.backend['job']['system']]}" if self.settings.backend is not None else ""
+        lines = [f"holdfast {__version__}: {self.slots} slot(s){where}, {per}, ledger {self._short(self.settings.journal)}"]
         return lines + [f"holdfast: {note}" for note in self.settings.notes]
 
     def _short(self, path: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional, Union
 
 import pytest
 
-from holdfast import wrap
+from holdfast import backend, wrap
 from holdfast.compat import fkit, pytest_parallel
 from holdfast.wrap import Wrap
 
@@ -198,6 +198,19 @@ OPTIONS = (
         "how ranks of MPI tests find each other: PMIx (Open MPI), PMI (MPICH); auto: as the library of mpi4py wants it",
         "auto|pmix|pmi",
     ),
+    _Option(
+        "--hf-backend",
+        one_of(*backend.BACKENDS),
+        "local",
+        "where tests run: " + ", ".join(f"{name}: {meaning}" for name, meaning in backend.BACKENDS.items()),
+        "|".join(backend.BACKENDS),
+    ),
+    _Option("--hf-listen", backend.listen, "127.0.0.1", "address of this machine that a job's nodes reach (127.0.0.1)", "HOST[:PORT]"),
+    _Option("--hf-job-options", str, "", "words for the command that submits the job, such as --time=10", "WORDS"),
+    _Option("--hf-job-launch", str, "", "words for srun, which starts an agent on each node", "WORDS"),
+    _Option("--hf-job-commands", str, "", "lines of shell that run in the job before the tests", "SHELL"),
+    _Option("--hf-job-environment", one_of("all", "none"), "all", "what the job gets of this environment (all)", "all|none"),
+    _Option("--hf-job-wait", seconds, 3600.0, "how long the job may wait for its start (3600; 0: for ever)", "SECONDS"),
     _Option("--hf-journal", str, "", "the run's ledger (default: a new file in ROOTDIR/.holdfast/)", "FILE"),
     _Option("--hf-history", str, "", "durations of earlier runs (default: ROOTDIR/.holdfast/history.db; none: keep none)", "FILE|none"),
     _Option("--hf-log", str, "", "write events as JSON lines, exactly one `verdict` event a test", "FILE.jsonl"),
@@ -276,6 +289,7 @@ class Settings:
     leaks: str
     wrap: Optional[Wrap]
     debug: bool
+    backend: Optional[dict[str, Any]]  # As in protocol/README.md, `configure`; None for this machine.
     gpus: dict[str, Any]  # As in protocol/README.md, `configure`.
     notes: list[str] = field(default_factory=list)
 
@@ -299,11 +313,11 @@ def wrap_of(config: pytest.Config) -> Optional[Wrap]:
     return wrap.parse(text, float(value_of(config, config.option, OPTION["hf_wrap_scale"]))) if text else None
 
 
-def _debug(config: pytest.Config, notes: list[str]) -> bool:
+def _debug(config: pytest.Config, notes: list[str], elsewhere: bool) -> bool:
     """Whether what dies or hangs is kept. Never where nobody sits at a terminal."""
     if not config.getoption("hf_debug"):
         return False
-    reason = "CI is set" if os.environ.get("CI") else "" if _has_terminal() else "there is no terminal"
+    reason = "tests run on other machines" if elsewhere else "CI is set" if os.environ.get("CI") else "" if _has_terminal() else "there is no terminal"
     if reason:
         notes.append(f"--hf-debug does nothing here: {reason}")
     return not reason
@@ -348,6 +362,7 @@ def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:
 def settings_of(config: pytest.Config) -> Settings:
     """Raises pytest.UsageError."""
     values = {option.dest: value_of(config, config.option, option) for option in OPTIONS}
+    values.update(pytest_parallel.job_values(config.option))
     _refuse_conflicts(config)
     base = config.invocation_params.dir
     notes = fkit.notes(config)
@@ -356,8 +371,11 @@ def settings_of(config: pytest.Config) -> Settings:
     if timeout is None and fkit.is_enabled(config, config.option):
         timeout = fkit.timeout(config, config.option, seconds)
     interactive = is_interactive(config.option)
+    slots = slots_of(config, config.option)
+    journal = _journal_path(config, values["hf_journal"], resume, notes)
+    where = backend.settings(values, slots, journal, interactive)
     return Settings(
-        slots=slots_of(config, config.option),
+        slots=slots,
         isolation=values["hf_isolate"],
         strict=is_strict(config),
         retries=values["hf_retry"],
@@ -366,14 +384,15 @@ def settings_of(config: pytest.Config) -> Settings:
         timeout=0.0 if interactive else DEFAULT_TIMEOUT if timeout is None else timeout,
         phases=dict.fromkeys(PHASES, 0.0) if interactive else values["hf_deadlines"],
         grace=values["hf_grace"],
-        journal=_journal_path(config, values["hf_journal"], resume, notes),
+        journal=journal,
         history=_history_path(config, values["hf_history"]),
         dist=pytest_parallel.dist(config.option, values["hf_dist"]),
         pin=pytest_parallel.pins(config.option),
         resume=resume,
         leaks=values["hf_leaks"],
         wrap=wrap_of(config),
-        debug=_debug(config, notes),
+        debug=_debug(config, notes, where is not None),
+        backend=where,
         gpus=_gpus(config, values),
         log=base / values["hf_log"] if values["hf_log"] else None,
         notes=notes,

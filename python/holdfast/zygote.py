@@ -29,6 +29,8 @@ class WorkerInfo:
     def __init__(self, config: wire.Frame) -> None:
         self.testrun_uid = str(config.get("testrun_uid") or uuid.uuid4().hex)
         self.slots = int(config.get("slots") or 1)
+        # Its slot 0 in the numbers of the run: there may be other machines.
+        self.first_slot = int(config.get("first_slot") or 0)
         self.argv = list(config.get("argv") or sys.argv)
         # --pdb and --trace: the tests have the terminal.
         self.interactive = bool(config.get("interactive"))
@@ -37,14 +39,14 @@ class WorkerInfo:
 
     def workerinput(self, slot: int) -> dict[str, Any]:
         return {
-            "workerid": f"gw{slot}",
+            "workerid": f"gw{self.first_slot + slot}",
             "workercount": self.slots,
             "testrunuid": self.testrun_uid,
             "mainargv": self.argv,
         }
 
     def set_environment(self, slot: int) -> None:
-        os.environ["PYTEST_XDIST_WORKER"] = f"gw{slot}"
+        os.environ["PYTEST_XDIST_WORKER"] = f"gw{self.first_slot + slot}"
         os.environ["PYTEST_XDIST_WORKER_COUNT"] = str(self.slots)
         os.environ["PYTEST_XDIST_TESTRUNUID"] = self.testrun_uid
 

@@ -1,4 +1,4 @@
-"""pytest_parallel's options `--n-workers` and `--scheduler`, mapped to Holdfast's own. Where pytest_parallel itself is loaded its names
+"""pytest_parallel's options `--n-workers`, `--scheduler` and `--slurm-*`, mapped to Holdfast's own. Where pytest_parallel itself is loaded its names
 stay its own."""
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ SCHEDULERS = {
     "sequential": "one test at a time, in order",
     "static": "in steps that are known beforehand: a step begins when the one before is over",
     "shell": "as dynamic, each rank on CPUs of its own",
+    "slurm": "as dynamic, in a Slurm job",
+}
+# By the destination of an option of pytest_parallel: that of Holdfast's own.
+_JOB = {
+    "hf_slurm_options": "hf_job_options",
+    "hf_slurm_srun_options": "hf_job_launch",
+    "hf_slurm_commands": "hf_job_commands",
 }
 
 
@@ -25,6 +32,12 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--n-workers", dest="hf_n_workers", type=_count, default=None, metavar="N", help="as --holdfast --hf-slots=N")
     text = "as --holdfast; " + "; ".join(f"{name}: {meaning}" for name, meaning in SCHEDULERS.items())
     group.addoption("--scheduler", dest="hf_scheduler", type=_scheduler, default=None, metavar="|".join(SCHEDULERS), help=text)
+    group.addoption("--slurm-options", dest="hf_slurm_options", default=None, metavar="WORDS", help="for sbatch (as --hf-job-options)")
+    group.addoption("--slurm-srun-options", dest="hf_slurm_srun_options", default=None, metavar="WORDS", help="as --hf-job-launch")
+    for name in ("--slurm-init-cmds", "--slurm-additional-cmds"):
+        group.addoption(name, dest="hf_slurm_commands", default=None, metavar="SHELL", help="as --hf-job-commands")
+    group.addoption("--slurm-export-env", dest="hf_slurm_export", action="store_true", default=None, help="as --hf-job-environment=all")
+    group.addoption("--no-slurm-export-env", dest="hf_slurm_export", action="store_false", help="as --hf-job-environment=none")
 
 
 def _count(text: str) -> str:
@@ -64,3 +77,24 @@ def dist(options: argparse.Namespace, usual: str) -> str:
 
 def pins(options: argparse.Namespace) -> bool:
     return getattr(options, "hf_scheduler", None) == "shell"
+
+
+def job_values(options: argparse.Namespace) -> dict[str, Any]:
+    """What --scheduler=slurm and --slurm-* say, as values of Holdfast's options. Raises pytest.UsageError."""
+    given = {name: getattr(options, name, None) for name in (*_JOB, "hf_slurm_export")}
+    slurm = getattr(options, "hf_scheduler", None) == "slurm"
+    used = [name for name, value in given.items() if value is not None]
+    if used and not slurm and getattr(options, "hf_backend", None) != "slurm":
+        name = "--" + used[0][3:].replace("_", "-").replace("slurm-commands", "slurm-init-cmds").replace("slurm-export", "slurm-export-env")
+        raise pytest.UsageError(f"{name} is for Slurm; add --scheduler=slurm (or --hf-backend=slurm)")
+    if slurm and getattr(options, "hf_backend", None) not in (None, "slurm"):
+        raise pytest.UsageError("--scheduler=slurm and --hf-backend both say where tests run; give one of them")
+    values: dict[str, Any] = {"hf_backend": "slurm"} if slurm else {}
+    for theirs, ours in _JOB.items():
+        if given[theirs] is not None:
+            if getattr(options, ours, None):
+                raise pytest.UsageError(f"--{theirs[3:].replace('_', '-')} and --{ours.replace('_', '-')} mean the same; give one of them")
+            values[ours] = given[theirs]
+    if given["hf_slurm_export"] is not None:
+        values["hf_job_environment"] = "all" if given["hf_slurm_export"] else "none"
+    return values

@@ -1,0 +1,192 @@
+// The part of Dispatcher that has its tests run by engines on other machines; and, below, what it does as such an engine.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "run/dispatcher.h"
+#include "wire/fields.h"
+
+namespace holdfast::run {
+
+// ---- the user's side -------------------------------------------------------------------------------------------------------
+
+/// `configuration`: what the controller has configured us with.
+void Dispatcher::configure_farm(const wire::Json& configuration) {
+  const wire::Json& backend = configuration["backend"];
+  FarmOptions options;
+  options.listen = backend.value("listen", "127.0.0.1");
+  options.wait = wire::number(backend, "wait", 0);
+  options.helper = backend.value("helper", std::vector<std::string>{});
+  options.job = backend.value("job", wire::Json::object());
+  farm_configuration_ = configuration;
+  // Records are kept here, and nowhere else.
+  for (const char* ours : {"backend", "journal", "history", "log", "resume"}) farm_configuration_.erase(ours);
+  farm_ = std::make_unique<Farm>(loop_, std::move(options), farm_host());
+}
+
+FarmHost Dispatcher::farm_host() {
+  FarmHost host;
+  host.configuration = [this] { return farm_configuration_; };
+  host.ids = [this]() -> const std::vector<std::string>& { return ids_; };
+  host.width = [this](std::size_t test) { return std::max(1, tests_[test].ranks); };
+  host.usual = [this](std::size_t test) { return tests_[test].usual; };
+  host.on_result = [this](const FarmNode& node, const wire::Json& frame) { on_farm_result(node, frame); };
+  host.on_frame = [this](const FarmNode& node, const wire::Json& frame) { on_farm_frame(node, frame); };
+  host.on_lost = [this](const std::vector<std::size_t>& tests, const std::string& why, bool begun) {
+    const std::string when = begun ? "may have been running when" : "had not begun when";
+    for (std::size_t test : tests) settle_unrun(test, "infra", fmt::format("this test {} {}", when, why));
+  };
+  host.on_too_wide = [this](const std::vector<std::size_t>& tests, int widest) {
+    for (std::size_t test : tests) {
+      settle_unrun(test, "skipped",
+                   fmt::format("it asks for {} ranks, and the widest node has {} slots", tests_[test].ranks, widest));
+    }
+  };
+  host.on_failed = [this](const std::string& kind, const std::string& text) {
+    fail_run(kind, text);
+    check_end();
+  };
+  host.note = [this](const std::string& text) { note(text); };
+  host.on_keeper = [this](pid_t pid) { tell({{"t", "keeper"}, {"pid", pid}}); };
+  // Never from inside: it may be in the middle of its own affairs.
+  host.on_change = [this] { loop_.call_after({}, [this] { check_end(); }); };
+  return host;
+}
+
+void Dispatcher::begin_farm() {
+  std::map<std::uint32_t, plan::Portion> portions;
+  plan::Problem problem = wishes_.problem(dealing_);
+  for (std::size_t i = 0; i < tests_.size(); ++i) {
+    if (tests_[i].settled) continue;
+    plan::Portion& portion = portions[problem.tasks[i].chunk];
+    portion.tests.push_back(i);
+    portion.ranks = std::max({portion.ranks, 1, tests_[i].ranks});
+    portion.expected += std::max(0.0, static_cast<double>(tests_[i].usual));
+  }
+  if (portions.empty()) return;
+  std::vector<plan::Portion> list;
+  list.reserve(portions.size());
+  for (auto& [chunk, portion] : portions) list.push_back(std::move(portion));
+  bool one_machine = dealing_.dist == "one" || dealing_.dist == "static" || dealing_.dist == "sequential";
+  plan::Portions dealt;
+  dealt.reset(std::move(list), dealing_.keep_order, one_machine);
+  if (Status status = farm_->begin(std::move(dealt)); !status) {
+    fail_run(status.error().kind == ErrorKind::UserMistake ? "usage" : "infra", "--hf-backend: failed to " + status.error().message());
+  }
+}
+
+void Dispatcher::on_farm_result(const FarmNode& node, const wire::Json& frame) {
+  wire::Json detail = frame.value("detail", wire::Json::object());
+  detail["node"] = node.name;
+  journal::Record record;
+  record.verdict = frame.value("verdict", "error");
+  record.attempts = frame.value("attempts", 1);
+  record.duration = wire::number(frame, "duration", 0);
+  record.slot = node.first_slot + frame.value("slot", 0);
+  const wire::Json notes = frame.value("notes", wire::Json::array());
+  record.notes = notes.dump();
+  wire::Json reports = frame.value("reports", wire::Json::array());
+  if (!frame.value("test", wire::Json()).is_number_unsigned()) {
+    // A module that nobody can import is known here.
+    if (detail.value("phase", "") == "collect") return;
+    const std::string id = fmt::format("{} on {}", frame.value("id", ""), node.name);
+    Result<std::int64_t> index = ledger_->add_extra_test(id);
+    if (!index) {
+      keep(tl::unexpected<Error>(index.error()));
+      return;
+    }
+    record.test = *index;
+    settle_without_run(std::move(record), id, std::move(detail));
+    return;
+  }
+  auto test = frame["test"].get<std::size_t>();
+  if (test >= tests_.size() || tests_[test].settled) return;
+  record.test = static_cast<std::int64_t>(test);
+  record.reports = reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
+  double now = loop_.clock().wall();
+  if (!keep(ledger_->start_attempt(record.test, record.attempts, record.slot, now - record.duration))) return;
+  if (!keep(ledger_->finish_attempt(record, now))) return;
+  tests_[test].settled = true;
+  queue_.settle(test);
+  const wire::Json usage = detail.value("usage", wire::Json::object());
+  results_.push_back({ids_[test], record.verdict, record.notes, record.duration, 0,
+                      wire::number(usage, "user", 0) + wire::number(usage, "system", 0), usage.value("written", std::uint64_t{0}),
+                      usage.value("vram", std::uint64_t{0})});
+  settle(record, ids_[test], false, std::move(reports), std::move(detail));
+}
+
+void Dispatcher::on_farm_frame(const FarmNode& node, const wire::Json& frame) {
+  const std::string type = frame.value("t", "");
+  wire::Json mine = frame;
+  if (frame.contains("slot")) mine["slot"] = node.first_slot + frame.value("slot", 0);
+  if (type == "note") {
+    note(fmt::format("[{}] {}", node.name, frame.value("text", "")));
+  } else if (type == "begun" || type == "output" || type == "stop") {
+    tell(mine);
+  } else if (type == "exit") {
+    tell(mine);
+    stop(limits_.grace);
+  } else if (type == "scope") {
+    tell(mine);
+  } else if (type == "gpus") {
+    for (wire::Json& device : mine["devices"]) {
+      device["id"] = fmt::format("{} {}", node.name, device.value("id", ""));
+      farm_gpus_.push_back(device);
+    }
+  }
+}
+
+/// A verdict on a test that nobody could run.
+void Dispatcher::settle_unrun(std::size_t test, const std::string& verdict, const std::string& problem) {
+  if (tests_[test].settled || ledger_ == nullptr) return;
+  journal::Record record;
+  record.test = static_cast<std::int64_t>(test);
+  record.verdict = verdict;
+  settle_without_run(std::move(record), ids_[test], {{"problem", problem}, {"phase", "setup"}});
+}
+
+/// When the root zygote and the nodes have ended.
+void Dispatcher::end_when_over() {
+  if (root_over_ && (farm_ == nullptr || farm_over_)) end();
+}
+
+// ---- a node's side ---------------------------------------------------------------------------------------------------------
+
+/// The tests that are ours; more may come later. Shared fixtures stay as long as that is so.
+void Dispatcher::take_tests(const wire::Json& frame) {
+  bool more = frame.value("more", false);
+  auto tests = frame.value("tests", std::vector<std::size_t>{});
+  const auto usual = frame.value("usual", std::vector<double>{});
+  bool first = !running_;
+  chosen_.resize(tests_.size(), false);
+  if (more != more_) {
+    more_ = more;
+    for (std::size_t scope = 0; scope < tree_.size(); ++scope) {
+      if (tree_.at(static_cast<int>(scope)).parent == Tree::kNone) tree_.hold(static_cast<int>(scope), more);
+    }
+  }
+  // What is put back last is taken first.
+  for (std::size_t i = tests.size(); i-- > 0;) {
+    std::size_t test = tests[i];
+    if (test >= tests_.size() || chosen_[test]) continue;
+    chosen_[test] = true;
+    if (i < usual.size()) tests_[test].usual = static_cast<float>(usual[i]);
+    if (first) continue;
+    tests_[test].settled = false;
+    tree_.expect(tests_[test].scope);
+    broker_.expect(needs_of(test));
+    queue_.put_back(test);
+  }
+  if (first) {
+    run_tests();
+    return;
+  }
+  told_end_ = false;
+  refuse_impossible();
+  settle_hopeless();
+  wake_idle();
+  check_end();
+}
+
+}  // namespace holdfast::run

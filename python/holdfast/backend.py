@@ -1,0 +1,91 @@
+"""Where the tests run: here, or on the nodes of a batch system's job (--hf-backend). The options, checked, in the words that the engine
+takes (protocol/README.md, `configure.backend`)."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from holdfast.engine_path import find_engine
+
+BACKENDS = {
+    "local": "this machine",
+    "slurm": "a Slurm job",
+    "pbs": "a PBS job",
+    "lsf": "an LSF job",
+}
+# Words of sbatch that say how many tasks there are.
+_COUNTS = ("-n", "--ntasks", "--ntasks-per-node")
+
+
+def settings(values: dict[str, Any], slots: str, journal: Path, interactive: bool) -> Optional[dict[str, Any]]:
+    """None for this machine. Raises pytest.UsageError."""
+    name = str(values["hf_backend"])
+    if name == "local":
+        _refuse_unused(values)
+        return None
+    from holdfast.jobs import system_named
+
+    system = system_named(name)
+    assert system is not None
+    if interactive:
+        raise pytest.UsageError(f"--pdb and --trace need the terminal, which a test in {BACKENDS[name]} does not have")
+    if shutil.which(system.submit_command) is None:
+        raise pytest.UsageError(f"--hf-backend={name}: {system.submit_command} is not in PATH")
+    options = _words("--hf-job-options", values["hf_job_options"])
+    launch = _words("--hf-job-launch", values["hf_job_launch"])
+    if launch and name != "slurm":
+        raise pytest.UsageError(f"--hf-job-launch is for srun; {BACKENDS[name]} starts one agent, without a launcher")
+    count = 0 if slots == "auto" else int(slots)
+    if not count and not any(word.split("=")[0] in _COUNTS or word.startswith("-n") for word in options):
+        raise pytest.UsageError(
+            f"--hf-backend={name}: say how many tests run at a time with --hf-slots=N (or --n-workers=N), for which the job gets N tasks"
+        )
+    job = {
+        "system": name,
+        "agent": [*_program("node"), find_engine()],
+        "slots": count,
+        "options": options,
+        "launch": launch,
+        "commands": values["hf_job_commands"],
+        "environment": values["hf_job_environment"] == "all",
+        "log": str(journal.with_suffix(".job.log")),
+    }
+    return {"listen": values["hf_listen"], "wait": values["hf_job_wait"], "helper": _program("helper"), "job": job}
+
+
+def _refuse_unused(values: dict[str, Any]) -> None:
+    for name in ("hf_job_options", "hf_job_launch", "hf_job_commands"):
+        if values[name]:
+            raise pytest.UsageError(f"--{name.replace('_', '-')} is for jobs; add --hf-backend=slurm (or pbs, lsf)")
+
+
+def _words(option: str, text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as problem:
+        raise pytest.UsageError(f"{option}={text!r} cannot be read as words of a shell: {problem}") from None
+
+
+def _program(name: str) -> list[str]:
+    """One of our own programs: isolated from the suite's environment, without site-packages but for our own."""
+    own = str(Path(__file__).resolve().parents[1])
+    code = f"import sys; sys.path.insert(0, sys.argv.pop(1)); from holdfast.jobs.{name} import main; sys.exit(main())"
+    return [sys.executable, "-I", "-S", "-c", code, own]
+
+
+def listen(text: str) -> str:
+    """HOST or HOST:PORT."""
+    host, colon, port = text.rpartition(":")
+    bad = not text or any(character.isspace() for character in text)
+    if colon and "]" not in port and ":" not in host:
+        bad = bad or not port.isdecimal() or not 0 < int(port) < 65536
+    if bad:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address; give HOST or HOST:PORT")
+    return text
