@@ -8,7 +8,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 
 #include "base/version.h"
@@ -71,7 +70,8 @@ std::unique_ptr<wire::SecureLink> dial_home(os::Loop& loop, const Agent& agent) 
     if (!status) problem = status.error().message();
   }
   if (problem.empty()) return link;
-  std::fprintf(stderr, "holdfast agent on %s: failed to reach %s: %s\n", agent.node.c_str(), agent.connect.c_str(), problem.c_str());
+  std::fprintf(stderr, "holdfast agent on %s: failed to reach %s: %s\n", agent.node.c_str(), agent.connect.c_str(),
+               problem.c_str());
   return nullptr;
 }
 
@@ -118,17 +118,13 @@ int run_engine(run::Options options, const std::string& slots, const Agent& agen
   std::unique_ptr<wire::SecureLink> home;
   if (!agent.connect.empty()) {
     home = dial_home(*loop, agent);
-    std::string folder = (std::filesystem::temp_directory_path() / "holdfast-agent-XXXXXX").string();
-    if (home == nullptr || ::mkdtemp(folder.data()) == nullptr) return 4;
+    if (home == nullptr) return 4;
     options.control_fd = home->take_plain().release();
-    options.folder = folder;
     options.node = agent.node;
     options.nodes = agent.nodes;
   }
   int code = serve(*loop, options, signal_fd);
   if (home != nullptr) home->flush(kLastWordsMs);
-  std::error_code ignored;
-  if (!options.folder.empty()) std::filesystem::remove_all(options.folder, ignored);
   return code;
 }
 
@@ -164,7 +160,8 @@ int main(int argc, char** argv) {
   std::string pmix_folder;
   pmix->add_option("--fd", helper_fd, "socket to the engine")->required();
   pmix->add_option("--folder", pmix_folder, "for its files")->required();
-  CLI::App* agent_command = app.add_subcommand("agent", "the engine of a node of a job: runs tests for the engine that it dials");
+  CLI::App* agent_command =
+      app.add_subcommand("agent", "the engine of a node of a job: runs tests for the engine that it dials");
   Agent agent;
   agent_command->add_option("--connect", agent.connect, "HOST:PORT of that engine")->required();
   agent_command->add_option("--node", agent.node, "what this machine is called (default: its host name)");

@@ -75,14 +75,15 @@ Status check_ours(const std::string& path) {
 }  // namespace
 
 Result<std::unique_ptr<Ledger>> Ledger::open(const std::string& path, bool resume) {
-  FileKind kind = look_at(path);
+  bool in_memory = path == kInMemory;
+  FileKind kind = in_memory ? FileKind::Absent : look_at(path);
   if (kind == FileKind::Foreign) {
     return fail(ErrorKind::UserMistake, fmt::format("use {} as a ledger: it is not one, and is left alone", path));
   }
   if (resume && kind != FileKind::Sqlite) {
     return fail(ErrorKind::UserMistake, fmt::format("resume from {}: there is no ledger in it", path));
   }
-  Result<os::Fd> lock = lock_file(path);
+  Result<os::Fd> lock = in_memory ? os::Fd() : lock_file(path);
   if (!lock) return tl::unexpected<Error>(lock.error());
   if (kind == FileKind::Sqlite) {
     HOLDFAST_TRY(check_ours(path));

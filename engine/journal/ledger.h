@@ -23,6 +23,9 @@ namespace holdfast::journal {
 inline constexpr std::int64_t kLedgerVersion = 1;
 inline constexpr std::int64_t kApplicationId = 0x48465354;  // "HFST"
 
+/// The path of a ledger that nobody is to find: of a node, whose records are kept where its user is.
+inline constexpr const char* kInMemory = ":memory:";
+
 /// What is recorded of a finished attempt, and shown again by a resumed run.
 struct Record {
   std::int64_t test = 0;

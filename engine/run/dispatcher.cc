@@ -156,7 +156,7 @@ void Dispatcher::configure(const wire::Json& frame) {
 
 void Dispatcher::open_records(const wire::Json& frame) {
   resume_ = frame.value("resume", false);
-  auto ledger = journal::Ledger::open(is_node() ? options_.folder + "/run.db" : frame.value("journal", ""), resume_);
+  auto ledger = journal::Ledger::open(is_node() ? journal::kInMemory : frame.value("journal", ""), resume_);
   if (!ledger) {
     fail_run("usage", ledger.error().message());
     return;
@@ -348,7 +348,8 @@ void Dispatcher::run_tests() {
   }
   wishes_.clear();  // The scheduler knows them now.
   known_.clear();
-  if (!forkable_ && !queue_.empty() && farm_ == nullptr) note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
+  if (!forkable_ && !queue_.empty() && farm_ == nullptr)
+    note("tests run in cold processes, since forking is not safe here: " + cold_reason_);
   if (resume_) start_slots(places_wanted());
   if (!slots_.empty()) refuse_wide_gangs();
   if (farm_ == nullptr && (!queue_.empty() || is_node())) broker_.begin(options_.slots);
@@ -843,6 +844,7 @@ void Dispatcher::settle(const journal::Record& record, const std::string& id, bo
                 {"attempts", record.attempts}, {"duration", record.duration}};
   for (const wire::Json& leak : detail.value("leaked", wire::Json::array()))
     news.event["leaked"].push_back(leak.value("text", ""));
+  if (auto node = detail.find("node"); node != detail.end()) news.event["node"] = *node;
   if (auto usage = detail.find("usage"); usage != detail.end()) {
     news.event["usage"] = *usage;
     news.event["usage"].erase("samples");
@@ -1013,8 +1015,7 @@ void Dispatcher::abort_run() {
   ending_ = true;
   for (const auto& slot : slots_) slot->shut_down();
   root_->kill();
-  os::kill_descendants(::getpid(),
-                       [this](pid_t pid) { return broker_.owns(pid) || (farm_ != nullptr && farm_->owns(pid)); });
+  os::kill_descendants(::getpid(), [this](pid_t pid) { return broker_.owns(pid) || (farm_ != nullptr && farm_->owns(pid)); });
   // Only resources and a job are left: what a cloud, a server or a cluster has been asked for must be given back.
   after_close_ = [this] {
     if (farm_ == nullptr || farm_over_) end();

@@ -45,11 +45,9 @@ struct Options {
   int zygote_fd = -1;
   int zygote_pid = 0;
   int slots = 1;
-  /// Where it is an engine on another machine (a node of a job): the machine's name, how many there are, and a folder for its own
-  /// ledger, which nobody asks for.
+  /// Where it is an engine on another machine (a node of a job): the machine's name, and how many there are.
   std::string node;
   int nodes = 1;
-  std::string folder;
 };
 
 /// What the user wants of GPUs (protocol/README.md, `configure`).
@@ -228,7 +226,7 @@ class Dispatcher {
   void begin_farm();
   void on_farm_result(const FarmNode& node, const wire::Json& frame);
   void on_farm_frame(const FarmNode& node, const wire::Json& frame);
-  void settle_unrun(std::size_t test, const std::string& verdict, const std::string& problem);
+  void settle_unrun(std::size_t test, const std::string& verdict, wire::Json detail);
   void end_when_over();
   void take_tests(const wire::Json& frame);
   [[nodiscard]] bool is_node() const { return !options_.node.empty(); }

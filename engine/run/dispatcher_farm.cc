@@ -34,12 +34,14 @@ FarmHost Dispatcher::farm_host() {
   host.on_frame = [this](const FarmNode& node, const wire::Json& frame) { on_farm_frame(node, frame); };
   host.on_lost = [this](const std::vector<std::size_t>& tests, const std::string& why, bool begun) {
     const std::string when = begun ? "may have been running when" : "had not begun when";
-    for (std::size_t test : tests) settle_unrun(test, "infra", fmt::format("this test {} {}", when, why));
+    for (std::size_t test : tests)
+      settle_unrun(test, "infra", {{"problem", fmt::format("this test {} {}", when, why)}, {"lost", true}});
   };
   host.on_too_wide = [this](const std::vector<std::size_t>& tests, int widest) {
     for (std::size_t test : tests) {
-      settle_unrun(test, "skipped",
-                   fmt::format("it asks for {} ranks, and the widest node has {} slots", tests_[test].ranks, widest));
+      settle_unrun(
+          test, "skipped",
+          {{"problem", fmt::format("it asks for {} ranks, and the widest node has {} slots", tests_[test].ranks, widest)}});
     }
   };
   host.on_failed = [this](const std::string& kind, const std::string& text) {
@@ -71,7 +73,8 @@ void Dispatcher::begin_farm() {
   plan::Portions dealt;
   dealt.reset(std::move(list), dealing_.keep_order, one_machine);
   if (Status status = farm_->begin(std::move(dealt)); !status) {
-    fail_run(status.error().kind == ErrorKind::UserMistake ? "usage" : "infra", "--hf-backend: failed to " + status.error().message());
+    fail_run(status.error().kind == ErrorKind::UserMistake ? "usage" : "infra",
+             "--hf-backend: failed to " + status.error().message());
   }
 }
 
@@ -111,8 +114,8 @@ void Dispatcher::on_farm_result(const FarmNode& node, const wire::Json& frame) {
   queue_.settle(test);
   const wire::Json usage = detail.value("usage", wire::Json::object());
   results_.push_back({ids_[test], record.verdict, record.notes, record.duration, 0,
-                      wire::number(usage, "user", 0) + wire::number(usage, "system", 0), usage.value("written", std::uint64_t{0}),
-                      usage.value("vram", std::uint64_t{0})});
+                      wire::number(usage, "user", 0) + wire::number(usage, "system", 0),
+                      usage.value("written", std::uint64_t{0}), usage.value("vram", std::uint64_t{0})});
   settle(record, ids_[test], false, std::move(reports), std::move(detail));
 }
 
@@ -138,12 +141,13 @@ void Dispatcher::on_farm_frame(const FarmNode& node, const wire::Json& frame) {
 }
 
 /// A verdict on a test that nobody could run.
-void Dispatcher::settle_unrun(std::size_t test, const std::string& verdict, const std::string& problem) {
+void Dispatcher::settle_unrun(std::size_t test, const std::string& verdict, wire::Json detail) {
   if (tests_[test].settled || ledger_ == nullptr) return;
   journal::Record record;
   record.test = static_cast<std::int64_t>(test);
   record.verdict = verdict;
-  settle_without_run(std::move(record), ids_[test], {{"problem", problem}, {"phase", "setup"}});
+  detail["phase"] = "setup";
+  settle_without_run(std::move(record), ids_[test], std::move(detail));
 }
 
 /// When the root zygote and the nodes have ended.

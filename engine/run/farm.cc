@@ -152,10 +152,9 @@ void Farm::on_open(int number, const std::string& problem) {
   }
   node.channel = std::make_unique<wire::Channel>(loop_, node.link->take_plain(), wire::kTrustedFrameLimit);
   node.timer = loop_.call_after(os::seconds(kGreetLimit), [this, number] { lose(number, "has not said who it is"); });
-  Status started = node.channel->start([this, number](const wire::Json& frame) { on_node_frame(number, frame); },
-                                       [this, number](const std::string& why) {
-                                         lose(number, why.empty() ? "was lost: its connection has ended" : why);
-                                       });
+  Status started = node.channel->start(
+      [this, number](const wire::Json& frame) { on_node_frame(number, frame); },
+      [this, number](const std::string& why) { lose(number, why.empty() ? "was lost: its connection has ended" : why); });
   if (!started) lose(number, started.error().message());
 }
 
@@ -213,9 +212,10 @@ void Farm::on_collected(Node& node) {
   auto [here, there] = std::mismatch(ids.begin(), ids.end(), node.found.begin(), node.found.end());
   if (here != ids.end() || there != node.found.end()) {
     const std::string& first = here != ids.end() ? *here : *there;
-    lose(node.number, fmt::format("has collected other tests than this machine ({} there, {} here; the first that differs is {}). "
-                                  "Is the suite the same there?",
-                                  node.found.size(), ids.size(), first));
+    lose(node.number,
+         fmt::format("has collected other tests than this machine ({} there, {} here; the first that differs is {}). "
+                     "Is the suite the same there?",
+                     node.found.size(), ids.size(), first));
     return;
   }
   node.collected = true;
@@ -328,9 +328,9 @@ void Farm::settle_rest(const std::string& why) {
 bool Farm::idle() const {
   if (!submitted_) return true;
   return portions_.empty() && std::all_of(nodes_.begin(), nodes_.end(), [](const auto& entry) {
-    const Node& node = *entry.second;
-    return !node.told || node.ended;
-  });
+           const Node& node = *entry.second;
+           return !node.told || node.ended;
+         });
 }
 
 void Farm::seen() {

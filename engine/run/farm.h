@@ -1,9 +1,9 @@
 // Farm: the engines on other machines (nodes) that run this one's tests, and the job of a batch system that has started them.
-// Each node is a whole engine, with slots, scopes, workers and gangs of its own; it collects the suite itself, is told which tests
-// are its own, and sends their results (protocol/farm.md).
+// Each node is a whole engine, with slots, scopes, workers and gangs of its own; it collects the suite itself, is told which
+// tests are its own, and sends their results (protocol/farm.md).
 //
-// It promises: each test that it was given is told once, by a node's result, by on_lost or by on_too_wide, or never, after stop();
-// however the job ends (cancelled, out of time, never started), and whatever becomes of the nodes, idle() comes true.
+// It promises: each test that it was given is told once, by a node's result, by on_lost or by on_too_wide, or never, after
+// stop(); however the job ends (cancelled, out of time, never started), and whatever becomes of the nodes, idle() comes true.
 #pragma once
 
 #include <functional>
@@ -122,7 +122,7 @@ class Farm {
   std::string token_;
   os::Fd listening_;
   wire::HelperProcess helper_;
-  std::string job_;   ///< What users call it: `Slurm job 12`.
+  std::string job_;  ///< What users call it: `Slurm job 12`.
   bool submitted_ = false;
   bool gone_ = false;  ///< The job is over, or was never there.
   bool over_ = false;  ///< No node will come any more.

@@ -45,7 +45,7 @@ def settings(values: dict[str, Any], slots: str, journal: Path, interactive: boo
     count = 0 if slots == "auto" else int(slots)
     if not count and not any(word.split("=")[0] in _COUNTS or word.startswith("-n") for word in options):
         raise pytest.UsageError(
-            f"--hf-backend={name}: say how many tests run at a time with --hf-slots=N (or --n-workers=N), for which the job gets N tasks"
+            f"--hf-backend={name}: say how many tests run at a time with --hf-slots=N (or --n-workers=N): the job gets N tasks"
         )
     job = {
         "system": name,

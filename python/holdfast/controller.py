@@ -107,17 +107,23 @@ class Controller:
                 return
             for stray in strays:
                 if stray in self._keepers:
+                    self._reap(stray)
                     continue
                 for pid in (*descendants_of(stray, self._keepers), stray):
                     try:
                         os.kill(pid, signal.SIGKILL)
                     except OSError:
                         pass
-                try:
-                    os.waitpid(stray, os.WNOHANG)
-                except ChildProcessError:
-                    pass
+                self._reap(stray)
             time.sleep(0.005)
+
+    @staticmethod
+    def _reap(pid: int) -> None:
+        """If it has ended."""
+        try:
+            os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            pass
 
     def _configure(self) -> None:
         params = self.config.invocation_params
@@ -400,13 +406,15 @@ class Controller:
                 reporter.line("")  # With -q there are dots without a file's name, of which it knows nothing.
             reporter.write_line(text)
 
-    def _node(self, slot: int) -> WorkerNode:
+    def _node(self, slot: int, machine: str) -> WorkerNode:
+        """`machine`: the node of a job, empty for this machine."""
         if slot not in self._nodes:
             info = {
                 "id": f"gw{slot}",
                 "version": sys.version,
                 "version_info": tuple(sys.version_info),
-                "sysplatform": sys.platform,
+                # Shown with a failure.
+                "sysplatform": f"{sys.platform}, node {machine}" if machine else sys.platform,
                 "platform": sys.platform,
                 "executable": sys.executable,
                 "cwd": os.getcwd(),
@@ -433,7 +441,7 @@ class Controller:
         for warning in presented.warnings:
             publish_warning(self.config, warning)
         hook = self.config.hook
-        node = self._node(int(result["slot"]))
+        node = self._node(int(result["slot"]), str(result["detail"].get("node", "")))
         hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in presented.reports:
             report.node = node

@@ -317,7 +317,15 @@ def _debug(config: pytest.Config, notes: list[str], elsewhere: bool) -> bool:
     """Whether what dies or hangs is kept. Never where nobody sits at a terminal."""
     if not config.getoption("hf_debug"):
         return False
-    reason = "tests run on other machines" if elsewhere else "CI is set" if os.environ.get("CI") else "" if _has_terminal() else "there is no terminal"
+    reason = (
+        "tests run on other machines"
+        if elsewhere
+        else "CI is set"
+        if os.environ.get("CI")
+        else ""
+        if _has_terminal()
+        else "there is no terminal"
+    )
     if reason:
         notes.append(f"--hf-debug does nothing here: {reason}")
     return not reason

@@ -63,7 +63,8 @@ class Summary:
         if verdict == "infra" or result["detail"].get("earlier") or result["detail"].get("gpu_evidence"):
             tried = [earlier for earlier in result["detail"].get("earlier", ()) if earlier["cause"] == "another device"]
             self.gpu_retries += len(tried)
-            self.gpu_errors += len(tried) + (verdict == "infra" or "gpu_evidence" in result["detail"])
+            gpu = verdict == "infra" and "lost" not in result["detail"]
+            self.gpu_errors += len(tried) + (gpu or "gpu_evidence" in result["detail"])
         for note in result["notes"]:
             self._noted.setdefault(note, []).append((result["id"], _about(note, result, items)))
 

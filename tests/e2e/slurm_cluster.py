@@ -108,7 +108,9 @@ class Cluster:
         assert program is not None
         with (self.root / "daemons.log").open("ab") as log:
             self._processes.append(
-                subprocess.Popen([program, *command[1:]], env={**os.environ, **self.environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+                subprocess.Popen(
+                    [program, *command[1:]], env={**os.environ, **self.environment}, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                )
             )
 
     def _wait(self, ready, what: str) -> None:
@@ -119,7 +121,9 @@ class Cluster:
             time.sleep(0.05)
 
     def command(self, *words: str) -> str:
-        done = subprocess.run(words, env={**os.environ, **self.environment, "PATH": PATH}, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            words, env={**os.environ, **self.environment, "PATH": PATH}, capture_output=True, text=True, timeout=30, check=False
+        )
         return done.stdout.strip()
 
     def jobs(self) -> list[str]:

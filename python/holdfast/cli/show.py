@@ -68,8 +68,11 @@ def _show_test(db: sqlite3.Connection, test: sqlite3.Row) -> None:
 def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     ended = f"{row['ended'] - row['started']:.3f} s" if row["ended"] else "never ended"
     cause = f", then {row['cause']}" if row["cause"] else ""
-    print(f"\n  attempt {row['number']}: {row['verdict'] or 'no verdict'}{cause}; slot {row['slot']}, {_when(row['started'])}, {ended}")
     detail: dict[str, Any] = json.loads(row["detail"] or "{}")
+    slot = f"slot {row['slot']}" + (f" on node {detail['node']}" if "node" in detail else "")
+    print(
+        f"\n  attempt {row['number']}: {row['verdict'] or 'no verdict'}{cause}; {slot}, {_when(row['started'])}, {ended}"
+    )
     if row["verdict"] and row["verdict"] not in PYTEST_VERDICTS:
         _block("", headline_of(row["verdict"], detail))
     for report in json.loads(row["reports"] or "[]"):

@@ -1,5 +1,5 @@
-"""pytest_parallel's options `--n-workers`, `--scheduler` and `--slurm-*`, mapped to Holdfast's own. Where pytest_parallel itself is loaded its names
-stay its own."""
+"""pytest_parallel's options `--n-workers`, `--scheduler` and `--slurm-*`, mapped to Holdfast's own. Where pytest_parallel itself is
+loaded its names stay its own."""
 
 from __future__ import annotations
 
@@ -85,7 +85,9 @@ def job_values(options: argparse.Namespace) -> dict[str, Any]:
     slurm = getattr(options, "hf_scheduler", None) == "slurm"
     used = [name for name, value in given.items() if value is not None]
     if used and not slurm and getattr(options, "hf_backend", None) != "slurm":
-        name = "--" + used[0][3:].replace("_", "-").replace("slurm-commands", "slurm-init-cmds").replace("slurm-export", "slurm-export-env")
+        name = "--" + used[0][3:].replace("_", "-").replace("slurm-commands", "slurm-init-cmds").replace(
+            "slurm-export", "slurm-export-env"
+        )
         raise pytest.UsageError(f"{name} is for Slurm; add --scheduler=slurm (or --hf-backend=slurm)")
     if slurm and getattr(options, "hf_backend", None) not in (None, "slurm"):
         raise pytest.UsageError("--scheduler=slurm and --hf-backend both say where tests run; give one of them")
@@ -93,7 +95,9 @@ def job_values(options: argparse.Namespace) -> dict[str, Any]:
     for theirs, ours in _JOB.items():
         if given[theirs] is not None:
             if getattr(options, ours, None):
-                raise pytest.UsageError(f"--{theirs[3:].replace('_', '-')} and --{ours.replace('_', '-')} mean the same; give one of them")
+                raise pytest.UsageError(
+                    f"--{theirs[3:].replace('_', '-')} and --{ours.replace('_', '-')} mean the same; give one of them"
+                )
             values[ours] = given[theirs]
     if given["hf_slurm_export"] is not None:
         values["hf_job_environment"] = "all" if given["hf_slurm_export"] else "none"

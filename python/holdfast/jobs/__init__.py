@@ -80,7 +80,11 @@ class BatchSystem:
             log = shlex.quote(wish.log)
             lines.append(f"if : 2>/dev/null >> {log}; then exec > {log} 2>&1; fi")
         if wish.commands:
-            lines += [wish.commands, "commands=$?", 'if [ "$commands" -ne 0 ]; then echo "holdfast: the commands failed"; exit "$commands"; fi']
+            lines += [
+                wish.commands,
+                "commands=$?",
+                'if [ "$commands" -ne 0 ]; then echo "holdfast: the commands failed"; exit "$commands"; fi',
+            ]
         lines += [f"export HOLDFAST_AGENT_TOKEN={shlex.quote(wish.token)}", self.on_nodes(wish), ""]
         return "\n".join(lines)
 

@@ -1,4 +1,5 @@
-"""PBS (OpenPBS, PBS Professional, Torque): qsub, qstat and qdel. Tried with stand-ins of the commands only, written from their manuals."""
+"""PBS (OpenPBS, PBS Professional, Torque): qsub, qstat and qdel. Tried with stand-ins of the commands only, written from their
+manuals."""
 
 from __future__ import annotations
 

@@ -45,7 +45,13 @@ class Slurm(BatchSystem):
         return job
 
     def on_nodes(self, wish: Wish) -> str:
-        words = ["--nodes=$SLURM_JOB_NUM_NODES", "--ntasks=$SLURM_JOB_NUM_NODES", "--ntasks-per-node=1", "--cpu-bind=none", "--mpi=none"]
+        words = [
+            "--nodes=$SLURM_JOB_NUM_NODES",
+            "--ntasks=$SLURM_JOB_NUM_NODES",
+            "--ntasks-per-node=1",
+            "--cpu-bind=none",
+            "--mpi=none",
+        ]
         # With sbatch --export=NONE srun would give the agents no environment either. One agent that ends does not end the others.
         words += ["--export=ALL", "--kill-on-bad-exit=0", "--unbuffered", shlex.join(wish.launch)]
         # srun sets its own for its step.
