@@ -252,6 +252,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.own = item.value("own", false);
       test.leaks = item.value("leaks", "");
       test.ranks = demand.value("ranks", 0);
+      test.pool = demand.value("pool", false);
       test.scope = item.value("in", Tree::kNone);
       // Each rank sets up its own fixtures, once MPI is there.
       if (!tree_.has(test.scope) || test.ranks > 0) test.scope = Tree::kNone;
@@ -546,6 +547,7 @@ void Dispatcher::give_work(int slot) {
     return;
   }
   // It goes on when its scope is ready, or is a rank's.
+  if (auto gang = gang_of_.find(slot); gang != gang_of_.end()) go_on_with(gang->second);
   if (staged_.count(slot) != 0 || gang_of_.count(slot) != 0) return;
   workers_gone(slot);
   if (!idle->idle()) return;
@@ -555,7 +557,7 @@ void Dispatcher::give_work(int slot) {
   queue_.may_open(!tree_.any_leaving() && !any_node_unused());
   std::optional<std::size_t> test;
   auto reserved = reserved_.find(slot);
-  if (queue_.has_gangs()) queue_.offer(idle_slots());
+  if (queue_.has_gangs()) queue_.offer(idle_slots(slot));
   if (!stopping_) test = reserved == reserved_.end() ? queue_.take(slot) : queue_.take_fresh(slot);
   if (!stopping_ && !test && reserved != reserved_.end()) {
     Order order = reserved->second;
@@ -567,17 +569,17 @@ void Dispatcher::give_work(int slot) {
   if (!test) {
     // Nothing is left for it (what other slots still run may come back, and then gets a new process).
     // Or its process holds GPUs that what waits may need.
-    if (idle->has_worker() && (stopping_ || queue_.empty() || queue_.kept_lease(slot) != nullptr)) idle->retire_worker();
+    if (idle->has_worker() && (stopping_ || queue_.empty() || queue_.kept_lease(slot) != nullptr)) retire_in(slot);
     check_end();
     return;
   }
   if (tests_[*test].ranks > 0) form_gang(*test, slot);
   std::optional<Order> order = begin_attempt(*test, slot);
   if (order) tell_if_it_takes_long(*test, slot);
-  if (order && order->reuse && idle->has_worker() && queue_.wants_other_process(slot)) {
-    // Another scope's test, for a process of its own: when the worker has gone, the slot is idle again.
+  if (order && order->reuse && idle->has_worker() && (queue_.wants_other_process(slot) || worlds_.count(slot) != 0)) {
+    // Another scope's test, or none of a rank's, for a process of its own: when the worker has gone, the slot is idle again.
     reserved_[slot] = *order;
-    idle->retire_worker();
+    retire_in(slot);
     return;
   }
   if (order) stage(slot, std::move(*order));
@@ -660,6 +662,9 @@ void Dispatcher::announce_quick_ones(int slot, std::vector<Order>& next) {
 
 void Dispatcher::on_worker_ended(const WorkerEnd& end) {
   kept_process_gone(end.slot);
+  auto world = worlds_.find(end.slot);
+  rank_gone(end.slot, world != worlds_.end() && !world->second->over);
+  if (end.discarded) return;
   const Evidence& evidence = end.evidence;
   for (const Survivor& survivor : evidence.survivors) {
     auto later = std::upper_bound(end.began.begin(), end.began.end(), survivor.started + 0.01);
@@ -821,6 +826,7 @@ void Dispatcher::repeat(const Attempt& attempt, journal::Record record, wire::Js
   Test& test = tests_[attempt.test];
   test.earlier.push_back(Earlier{record.verdict, cause, attempt.reports, std::move(detail), attempt.suspicion});
   test.urgent = true;
+  test.pool = false;  // In ranks of its own.
   if (cause == kOtherDevice) {
     bool crowded = attempt.suspicion.crowded;
     queue_.move_away(attempt.test, crowded ? 0 : attempt.suspicion.devices, crowded);
@@ -913,6 +919,7 @@ void Dispatcher::on_broken(int slot, const std::string& reason) {
   if (it == slots_.end()) return;
   (*it)->shut_down();
   slots_.erase(it);
+  rank_gone(slot, true);
   queue_.close(slot);
   tree_.lost_in(slot);
   drop_reserved(slot);

@@ -89,6 +89,7 @@ class Dispatcher {
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
     int ranks = 0;      ///< Of MPI; 0 for a test that has none.
+    bool pool = false;  ///< They may be those of an earlier test.
     std::string leaks;  ///< From its mark; empty for what holds for all.
   };
 
@@ -203,16 +204,24 @@ class Dispatcher {
   std::string blame_devices(Test& test, const std::string& id, bool good);
 
   // dispatcher_gangs.cc
-  [[nodiscard]] std::vector<int> idle_slots() const;
+  [[nodiscard]] std::vector<int> idle_slots(int slot) const;
   void form_gang(std::size_t test, int slot);
   Gang* gang_in(int slot);
   void begin_gang(Order order);
+  void go_on_with(std::size_t test);
+  [[nodiscard]] const World* world_in(int slot) const;
+  void open_world(Gang& gang);
+  void keep_world(const std::shared_ptr<World>& world, bool good);
+  void close_world(const std::shared_ptr<World>& world);
+  void discard(World& world);
+  void retire_in(int slot);
+  void rank_gone(int slot, bool by_itself);
   void start_ranks(Gang& gang, std::vector<wire::Json> environments);
   void pin(Gang& gang);
   void share_devices(Order& order, const Gang& gang, std::size_t rank);
   void fail_gang(Gang& gang, const std::string& problem);
   void on_rank_ended(Gang& gang, Attempt attempt);
-  void on_abort(std::size_t test, int rank, int code);
+  void on_abort(const std::string& world, int rank, int code);
   void end_others_after(Gang& gang, double grace);
   bool rank_abandoned(std::size_t test, int slot);
   void end_gang(Gang& gang);
@@ -329,6 +338,7 @@ class Dispatcher {
   Mpi mpi_;
   std::map<std::size_t, std::unique_ptr<Gang>> gangs_;  ///< By test.
   std::map<int, std::size_t> gang_of_;                  ///< By slot.
+  std::map<int, std::shared_ptr<World>> worlds_;        ///< By slot whose worker is a rank: what it has joined.
   std::unique_ptr<mpi::PmixLink> pmix_;                 ///< Absent until a gang needs it.
   int last_gang_ = 0;
   bool pins_ = false;  ///< Each rank to CPUs of its own.

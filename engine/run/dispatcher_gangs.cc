@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
 
 #include "run/dispatcher.h"
 
@@ -29,14 +30,19 @@ const std::vector<std::pair<const char*, const char*>> kOpenMpi = {
 
 }  // namespace
 
-/// The slots that could begin a rank at once.
-std::vector<int> Dispatcher::idle_slots() const {
-  std::vector<int> found;
-  for (const auto& slot : slots_) {
-    int id = slot->id();
-    if (slot->idle() && staged_.count(id) == 0 && reserved_.count(id) == 0 && gang_of_.count(id) == 0) found.push_back(id);
+/// The slots that could begin a rank at once: first those of the world that `slot` is in, then those that are in none.
+std::vector<int> Dispatcher::idle_slots(int slot) const {
+  const World* mine = world_in(slot);
+  std::vector<int> mates, free, others;
+  for (const auto& each : slots_) {
+    int id = each->id();
+    if (!each->idle() || staged_.count(id) != 0 || reserved_.count(id) != 0 || gang_of_.count(id) != 0) continue;
+    const World* world = world_in(id);
+    (world == nullptr ? free : world == mine ? mates : others).push_back(id);
   }
-  return found;
+  mates.insert(mates.end(), free.begin(), free.end());
+  mates.insert(mates.end(), others.begin(), others.end());
+  return mates;
 }
 
 /// The slots that the scheduler has given to it are taken from now on.
@@ -51,6 +57,11 @@ void Dispatcher::form_gang(std::size_t test, int slot) {
   gangs_[test] = std::move(gang);
 }
 
+const World* Dispatcher::world_in(int slot) const {
+  auto found = worlds_.find(slot);
+  return found == worlds_.end() ? nullptr : found->second.get();
+}
+
 Gang* Dispatcher::gang_in(int slot) {
   auto found = gang_of_.find(slot);
   return found == gang_of_.end() ? nullptr : gangs_.at(found->second).get();
@@ -59,14 +70,90 @@ Gang* Dispatcher::gang_in(int slot) {
 void Dispatcher::begin_gang(Order order) {
   Gang& gang = *gangs_.at(order.test);
   gang.order = std::move(order);
-  std::string folder = "/dev/shm/" + gang.name;
-  if (::mkdir(folder.c_str(), 0700) == 0) gang.folder = folder;
+  if (!tests_[gang.test].pool) {
+    open_world(gang);
+    return;
+  }
+  gang.order.reuse = true;
+  // A world of just these slots, whichever of them is its first rank, is what the test needs.
+  auto found = worlds_.find(gang.slots.front());
+  std::shared_ptr<World> world = found == worlds_.end() ? nullptr : found->second;
+  if (world != nullptr && !world->over &&
+      std::set<int>(world->slots.begin(), world->slots.end()) == std::set<int>(gang.slots.begin(), gang.slots.end())) {
+    gang.world = world;
+    gang.slots = world->slots;
+    start_ranks(gang, std::vector<wire::Json>(gang.slots.size(), wire::Json::object()));
+    return;
+  }
+  gang.waiting = true;
+  for (int seat : std::vector<int>(gang.slots)) retire_in(seat);
+  go_on_with(gang.test);
+}
+
+/// One of its slots is idle: when all are, and none has a worker any more, it begins.
+void Dispatcher::go_on_with(std::size_t test) {
+  auto found = gangs_.find(test);
+  if (found == gangs_.end() || !found->second->waiting) return;
+  Gang& gang = *found->second;
+  bool ready = std::all_of(gang.slots.begin(), gang.slots.end(), [this](int seat) {
+    Slot* slot = find(seat);
+    return slot == nullptr || (slot->idle() && !slot->has_worker());
+  });
+  if (!ready) return;
+  gang.waiting = false;
+  open_world(gang);
+}
+
+/// The worker of that slot ends, and with it all ranks of the world that it may be in: MPI_Finalize waits for all.
+void Dispatcher::retire_in(int slot) {
+  auto found = worlds_.find(slot);
+  if (found == worlds_.end()) {
+    if (Slot* idle = find(slot); idle != nullptr && idle->idle() && idle->has_worker()) idle->retire_worker();
+    return;
+  }
+  std::shared_ptr<World> world = found->second;
+  if (std::exchange(world->over, true)) return;
+  bool all_idle = std::all_of(world->slots.begin(), world->slots.end(), [this](int rank) {
+    Slot* idle = find(rank);
+    return idle != nullptr && idle->idle() && idle->has_worker();
+  });
+  if (!all_idle) {
+    discard(*world);
+    return;
+  }
+  for (int rank : world->slots) find(rank)->retire_worker();
+}
+
+/// Its ranks are killed: MPI cannot be left in order without one of them.
+void Dispatcher::discard(World& world) {
+  world.over = true;
+  for (int rank : std::vector<int>(world.slots)) {
+    if (Slot* slot = find(rank); slot != nullptr && worlds_.count(rank) != 0) slot->discard_worker();
+  }
+}
+
+/// The kept rank of that slot has gone. `by_itself`: nobody has ended it, so the others are of no use.
+void Dispatcher::rank_gone(int slot, bool by_itself) {
+  auto found = worlds_.extract(slot);
+  if (found.empty()) return;
+  std::shared_ptr<World> world = found.mapped();
+  if (by_itself) loop_.call_after({}, [this, world] { discard(*world); });
+  if (--world->left == 0) close_world(world);
+}
+
+void Dispatcher::open_world(Gang& gang) {
+  auto world = std::make_shared<World>();
+  gang.world = world;
+  world->name = gang.name;
+  world->slots = gang.slots;
+  world->kept = tests_[gang.test].pool;
+  std::string folder = "/dev/shm/" + world->name;
+  if (::mkdir(folder.c_str(), 0700) == 0) world->folder = folder;
   pin(gang);
   int size = static_cast<int>(gang.slots.size());
   if (mpi_.manager == "pmi") {
-    std::size_t test = gang.test;
-    gang.pmi = std::make_unique<mpi::PmiServer>(loop_, size, gang.name,
-                                                [this, test](int rank, int code) { on_abort(test, rank, code); });
+    world->pmi = std::make_unique<mpi::PmiServer>(
+        loop_, size, world->name, [this, name = world->name](int rank, int code) { on_abort(name, rank, code); });
     start_ranks(gang, std::vector<wire::Json>(gang.slots.size(), wire::Json::object()));
     return;
   }
@@ -75,15 +162,12 @@ void Dispatcher::begin_gang(Order order) {
     return;
   }
   if (pmix_ == nullptr) {
-    pmix_ = std::make_unique<mpi::PmixLink>(loop_, [this](const std::string& name, int rank, int code) {
-      for (const auto& [test, other] : gangs_) {
-        if (other->name == name) return on_abort(test, rank, code);
-      }
-    });
+    pmix_ = std::make_unique<mpi::PmixLink>(
+        loop_, [this](const std::string& name, int rank, int code) { on_abort(name, rank, code); });
   }
-  pmix_->begin(gang.name, size, [this, test = gang.test, name = gang.name](mpi::PmixLink::Begun begun) {
+  pmix_->begin(world->name, size, [this, test = gang.test, world](mpi::PmixLink::Begun begun) {
     auto found = gangs_.find(test);
-    if (found == gangs_.end() || found->second->name != name) return;  // Stopped in the meantime.
+    if (found == gangs_.end() || found->second->world != world) return;  // Stopped in the meantime.
     if (!begun.problem.empty()) {
       fail_gang(*found->second, begun.problem);
       return;
@@ -98,6 +182,8 @@ void Dispatcher::begin_gang(Order order) {
 void Dispatcher::start_ranks(Gang& gang, std::vector<wire::Json> environments) {
   gang.started = true;
   std::size_t test = gang.test;
+  std::shared_ptr<World> world = gang.world;
+  bool joins = worlds_.count(world->slots.front()) == 0;
   std::vector<int> slots = gang.slots;  // A slot that cannot begin may be the end of the gang.
   for (std::size_t rank = 0; rank < slots.size(); ++rank) {
     auto still = gangs_.find(test);
@@ -108,21 +194,21 @@ void Dispatcher::start_ranks(Gang& gang, std::vector<wire::Json> environments) {
       continue;
     }
     Order order = gang.order;
-    std::size_t each = gang.cpus.size() / slots.size();
-    auto mine = gang.cpus.begin() + static_cast<std::ptrdiff_t>(rank * each);
+    std::size_t each = world->cpus.size() / slots.size();
+    auto mine = world->cpus.begin() + static_cast<std::ptrdiff_t>(rank * each);
     order.mpi = {{"rank", rank},
                  {"size", slots.size()},
                  {"name", gang.name},
-                 {"folder", gang.folder},
+                 {"folder", world->folder},
                  {"environment", std::move(environments[rank])},
                  {"cpus", std::vector<int>(mine, mine + static_cast<std::ptrdiff_t>(each))}};
-    if (gang.pmi != nullptr) {
-      if (Result<os::Fd> socket = gang.pmi->connect(static_cast<int>(rank))) {
+    if (world->pmi != nullptr && joins) {
+      if (Result<os::Fd> socket = world->pmi->connect(static_cast<int>(rank))) {
         order.pmi = std::make_shared<os::Fd>(std::move(*socket));
       }
     }
     share_devices(order, gang, rank);
-    slot->begin(order, queue_.waiting() > 0);
+    slot->begin(order, queue_.waiting() > 0 && !world->kept);
   }
 }
 
@@ -131,7 +217,7 @@ void Dispatcher::pin(Gang& gang) {
   if (!pins_) return;
   const plan::Demand& demand = queue_.demand_of(gang.test);
   if (auto cpus = cpus_.take(demand.cores * static_cast<int>(gang.slots.size()))) {
-    gang.cpus = std::move(*cpus);
+    gang.world->cpus = std::move(*cpus);
   } else if (!std::exchange(told_of_cpus_, true)) {
     note("there are more slots than CPUs: ranks for which none is free are not pinned");
   }
@@ -182,8 +268,10 @@ void Dispatcher::on_rank_ended(Gang& gang, Attempt attempt) {
   if (failed && gang.timer == 0) end_others_after(gang, is_pytest_verdict(verdict) ? kGangGrace : kDeadGrace);
 }
 
-void Dispatcher::on_abort(std::size_t test, int rank, int code) {
-  auto found = gangs_.find(test);
+void Dispatcher::on_abort(const std::string& world, int rank, int code) {
+  auto found = std::find_if(gangs_.begin(), gangs_.end(), [&](const auto& entry) {
+    return entry.second->world != nullptr && entry.second->world->name == world;
+  });
   if (found == gangs_.end()) return;
   Gang& gang = *found->second;
   gang.aborted.emplace(rank, code);
@@ -233,29 +321,54 @@ void Dispatcher::end_gang(Gang& gang) {
     on_abandoned(test, slot);
     return;
   }
+  gang.ended_well = gang.lives_on();
   Attempt merged = gang.merge();
   dissolve(test);
   finish_attempt(std::move(merged));
 }
 
-/// Its slots are free again.
+/// Its slots are free again. A world that is kept stays, if the test has ended well in it.
 void Dispatcher::dissolve(std::size_t test) {
   auto found = gangs_.extract(test);
   if (found.empty()) return;
   std::shared_ptr<Gang> gang(std::move(found.mapped()));
   loop_.cancel(gang->timer);
   for (int slot : gang->slots) gang_of_.erase(slot);
-  cpus_.give_back(gang->cpus);
   if (gang->slots.size() > 1) {
     queue_.gang_finished(test);
   } else {
     queue_.finished(gang->slots.front(), test);
   }
-  if (pmix_ != nullptr && gang->pmi == nullptr) pmix_->end(gang->name);
+  if (gang->world == nullptr) return;
+  if (gang->world->kept) {
+    keep_world(gang->world, gang->ended_well);
+  } else {
+    close_world(gang->world);
+  }
+}
+
+/// `good`: another test may run in it. Otherwise what is left of it goes.
+void Dispatcher::keep_world(const std::shared_ptr<World>& world, bool good) {
+  for (int rank : world->slots) {
+    Slot* slot = find(rank);
+    bool there = slot != nullptr && slot->has_worker();
+    if (there && worlds_.emplace(rank, world).second) ++world->left;
+    if (!there && worlds_.erase(rank) != 0) --world->left;
+  }
+  if (world->left == 0) {
+    close_world(world);
+  } else if (!good) {
+    discard(*world);
+  }
+}
+
+void Dispatcher::close_world(const std::shared_ptr<World>& world) {
+  cpus_.give_back(world->cpus);
+  if (pmix_ != nullptr && world->pmi == nullptr) pmix_->end(world->name);
   std::error_code ignored;
-  if (!gang->folder.empty()) std::filesystem::remove_all(gang->folder, ignored);
+  if (!world->folder.empty()) std::filesystem::remove_all(world->folder, ignored);
   // Its server may be what has called us.
-  loop_.call_after({}, [gang] { gang->pmi.reset(); });
+  loop_.call_after({}, [world] { world->pmi.reset(); });
 }
 
 /// Those that have not begun when the run is stopped.

@@ -55,6 +55,12 @@ int Gang::rank_in(int slot) const {
   return found == slots.end() ? -1 : static_cast<int>(found - slots.begin());
 }
 
+bool Gang::lives_on() const {
+  return !abandoned && aborted.empty() && std::all_of(attempts.begin(), attempts.end(), [](const auto& attempt) {
+    return attempt && attempt->evidence.lives_on && !attempt->spent && is_good(judge(attempt->evidence));
+  });
+}
+
 Attempt Gang::merge() {
   for (std::size_t rank = 0; rank < attempts.size(); ++rank) {
     if (std::optional<int> code = code_of_abort(*attempts[rank])) aborted.emplace(static_cast<int>(rank), *code);

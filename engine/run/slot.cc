@@ -402,7 +402,13 @@ void Slot::on_test_frame(wire::Json frame) {
       attempt_.usage.system = wire::number(*used, "system", 0);
     }
     attempt_.done = std::move(frame);
-    if (attempt_.reused) on_done_in_worker();
+    // A rank that is kept has something to settle with the others first, which may never come to it.
+    if (attempt_.reused && !attempt_.done.value("unsettled", false)) on_done_in_worker();
+  } else if (type != frame.end() && *type == "settled" && attempt_.reused && attempt_.evidence.done) {
+    std::vector<Leak> more = read_leaks(frame);
+    attempt_.evidence.leaks.insert(attempt_.evidence.leaks.end(), more.begin(), more.end());
+    attempt_.spent = frame.value("spent", false);
+    on_done_in_worker();
   } else if (type != frame.end() && *type == "ready" && attempt_.scope >= 0 && !attempt_.tearing_down) {
     on_set_up(frame);
   } else if (type != frame.end() && *type == "at") {

@@ -77,11 +77,13 @@ struct Attempt {
   wire::Json processes = wire::Json::array();  ///< What they were doing at the deadline.
   int rank = -1;                               ///< Of a gang: the rank that all this is of,
   wire::Json ranks = wire::Json::array();      ///< and what there is to say of each.
+  bool spent = false;                          ///< Its MPI is of no use for another test.
 };
 
 /// How a worker ended when no test ran in it any more: at its exit, or by itself between two tests.
 struct WorkerEnd {
   int slot = 0;
+  bool discarded = false;  ///< By discard_worker().
   std::vector<std::size_t> ran;
   std::vector<double> began;  ///< When each of them did, seconds of CLOCK_MONOTONIC.
   Evidence evidence;
@@ -175,6 +177,8 @@ class Slot {
   void answer(const std::vector<Order>& next, bool go);
   /// Ends the worker; when it has gone the slot is idle again, and on_idle is called. Only when idle and has_worker().
   void retire_worker();
+  /// Kills the worker, without a word about it. Any time; on_worker_ended tells when it has gone.
+  void discard_worker();
   /// Ends the running test: SIGINT, `grace` seconds, then the tree is killed. No verdict.
   void stop(double grace);
   /// Kills everything at once and never restarts.
@@ -184,11 +188,11 @@ class Slot {
   /// Lets a test go on that was kept: it dies, or is interrupted.
   void go_on();
   [[nodiscard]] bool busy() const { return current_ != nullptr; }
-  [[nodiscard]] bool idle() const { return zygote_pid() > 0 && current_ == nullptr && !retiring_ && !shut_; }
+  [[nodiscard]] bool idle() const { return zygote_pid() > 0 && current_ == nullptr && !retiring_ && !discarding_ && !shut_; }
   [[nodiscard]] bool shut() const { return shut_; }
   [[nodiscard]] bool has_worker() const { return worker_ != nullptr; }
   /// Busy, or waiting for its worker, or for what a test of it has left, to end.
-  [[nodiscard]] bool unfinished() const { return busy() || retiring_ || !held_.empty(); }
+  [[nodiscard]] bool unfinished() const { return busy() || retiring_ || discarding_ || !held_.empty(); }
   [[nodiscard]] pid_t zygote_pid() const { return own_ != nullptr ? own_->pid : 0; }
   [[nodiscard]] int id() const { return id_; }
 
@@ -305,6 +309,7 @@ class Slot {
   std::vector<pid_t> orphans_;   ///< At the end of the worker's last test.
   std::deque<Order> announced_;  ///< What the worker was told to go on with.
   bool retiring_ = false;
+  bool discarding_ = false;
   double worker_expired_ = 0;  ///< The limit that it overstepped at its exit, seconds; 0 if it did not.
   std::optional<WorkerEnd> ended_worker_;
   Attempt attempt_;

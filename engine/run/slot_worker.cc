@@ -130,8 +130,27 @@ void Slot::retire_worker() {
   });
 }
 
+void Slot::discard_worker() {
+  if (worker_ == nullptr || discarding_) return;
+  discarding_ = true;
+  release_all();
+  os::send_signal(worker_->pidfd, SIGKILL);
+}
+
 // Between two tests, or when it was told to end.
 void Slot::on_worker_gone(int status) {
+  if (std::exchange(discarding_, false)) {
+    worker_.reset();
+    bool was_retiring = std::exchange(retiring_, false);
+    if (was_retiring) loop_.cancel(timer_);
+    if (current_ == nullptr) kill_below();
+    WorkerEnd gone;
+    gone.slot = id_;
+    gone.discarded = true;
+    host_.on_worker_ended(gone);
+    if (!shut_ && current_ == nullptr && zygote_pid() > 0) host_.on_idle(id_);
+    return;
+  }
   WorkerEnd end;
   end.slot = id_;
   end.ran = std::move(worker_->ran);

@@ -169,7 +169,7 @@ class TestRunner:
         self.prepare_exit()
         self.add_leaks(done)
         self.report_done(done)
-        if self.rank is not None and done["verdict"] in ("passed", "skipped", "xfailed", "xpassed"):
+        if self.rank is not None and self.ended_well():
             self.rank.finalise()
             streams.flush_all()
         os._exit(0)
@@ -294,6 +294,9 @@ class TestRunner:
         if outcome == "rerun":
             return
         self._outcomes[when] = outcome
+
+    def ended_well(self) -> bool:
+        return self._verdict() in ("passed", "skipped", "xfailed", "xpassed")
 
     def _verdict(self) -> str:
         if self._escaped:

@@ -34,6 +34,7 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
         # The fast way for nearly all tests: there may be tens of thousands.
         return _place(item, "test" if item.config.getoption("forked", False) else isolation)
     given = _keywords(item)
+    own = given.get("isolate") == "test" or item.get_closest_marker("forked") is not None
     if ranks is not None:
         given = _with_ranks(item, given, ranks)
     wishes.update(_place(item, _isolation(item, isolation, given)))
@@ -51,6 +52,8 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     demand = _demand(item, given)
     if ranks is not None:
         demand["ranks"] = _slots(item) if ranks.all else int(ranks)
+        if isolation == "worker" and not own and "gpus" not in demand and "vram" not in demand:
+            demand["pool"] = True
     if demand:
         wishes["demand"] = demand
     group = group_of(item)
@@ -60,7 +63,7 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
 
 
 def _with_ranks(item: pytest.Item, given: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
-    """What holds for each rank. They always have processes of their own: there MPI is initialised for the test."""
+    """What holds for each rank. They are never a slot's ordinary worker: MPI is initialised there."""
     for name in EACH:
         if name in ranks.each and name in given:
             raise _wrong(item, f"has {name}=, and so has parallel()", "it in one of the two")

@@ -133,6 +133,10 @@ class Rank:
         self.size = int(order["size"])
         self.name = str(order["name"])
         self.pid = os.getpid()
+        # In a world that is kept: what its tests have got, until they have ended on all ranks, and what nobody but us speaks on.
+        self._given: list[Any] = []
+        self._own: Any = None
+        self._keeps = False
         if order.get("cpus"):
             os.sched_setaffinity(0, {int(cpu) for cpu in order["cpus"]})
         for key, value in _tuning.items():
@@ -165,12 +169,48 @@ class Rank:
 
         return MPI.COMM_WORLD
 
+    def begin(self, order: Frame) -> None:
+        """Another test, for the ranks of a world that is kept."""
+        self.name = str(order["name"])
+        self._keeps = True
+
+    def communicator(self) -> Any:
+        """The test's own."""
+        world = self.world()
+        if not self._keeps:
+            return world.Dup()
+        from holdfast.pool import watched
+
+        if self._own is None:
+            self._own = world.Dup()
+        return watched(world)
+
+    def settle(self) -> Optional[list[str]]:
+        """When a test of a kept world has ended well here: waits for the others, and says what it has left in MPI. None if this world is
+        of no use any more."""
+        from holdfast import pool
+
+        MPI = sys.modules["mpi4py.MPI"]
+        if not MPI.Is_initialized() or MPI.Is_finalized():
+            return None
+        given, self._given = self._given, []
+        if self._own is None:
+            self._own = self.world().Dup()
+        pool.wait_for_all(self._own)
+        left = pool.leftovers(self.world(), given)
+        for communicator in given:
+            _forget(communicator)
+        return left
+
     def free(self, communicator: Any) -> None:
         """Not where the test has done so, or has ended MPI itself. Freeing is no business of the other ranks here."""
         from mpi4py import MPI
 
         if MPI.Is_initialized() and not MPI.Is_finalized() and communicator != MPI.COMM_NULL:
-            _forget(communicator)
+            if self._keeps:
+                self._given.append(communicator)
+            else:
+                _forget(communicator)
 
     def finalise(self) -> None:
         """After a test that has ended well on this rank; waits for the others, which the engine ends where one has failed."""

@@ -118,8 +118,7 @@ def comm(request: pytest.FixtureRequest) -> Generator[Any, None, None]:
     if process is None:
         yield _without_engine(int(wanted))
         return
-    world = process.world()
-    communicator = world.Dup()
+    communicator = process.communicator()
     yield communicator
     process.free(communicator)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import gpu, wire
+from holdfast import gpu, streams, wire
 from holdfast.compat import cov
 from holdfast.leaks import Leaks, watched
 from holdfast.marks import wishes_of
@@ -48,6 +48,8 @@ class Worker:
             runner.take_resources(going)
             item = runner.item_of(going)
             began = _cpu()
+            if runner.rank is not None:
+                runner.rank.begin(going["mpi"])
             with watched(runner.leaks, item, going.get("look", True)) as found:
                 done = runner.run_protocol(item, str(going["id"]))
             done["usage"] = {name: after - before for name, before, after in zip(("user", "system"), began, _cpu())}
@@ -59,7 +61,10 @@ class Worker:
                 done["poisoned"] = True
             # A phase that is over must not be taken for one of the next test.
             runner.slate.enter(IDLE)
-            runner.report_done(done)
+            if runner.rank is not None:
+                self._settle(done)
+            else:
+                runner.report_done(done)
             cov.save_now_and_then(runner.config)
             following = self._next
             if done.get("poisoned"):
@@ -72,7 +77,22 @@ class Worker:
             # The run was stopped, after it had been said that another test would follow.
             state.teardown_exact(None)
         runner.prepare_exit()
+        if runner.rank is not None:
+            runner.rank.finalise()
+            streams.flush_all()
         os._exit(0)
+
+    def _settle(self, done: wire.Frame) -> None:
+        """Of a rank that is kept: its verdict first, since the others may never come to what follows; then, if it has ended well, what
+        the test has left in MPI, when all have ended it."""
+        runner, rank = self.runner, self.runner.rank
+        assert rank is not None
+        # Only then will the ranks be used again.
+        done["unsettled"] = runner.ended_well()
+        runner.report_done(done)
+        if done["unsettled"]:
+            left = rank.settle()
+            runner.send({"t": "settled", "spent": left is None, "leaks": [{"kind": "mpi", "text": text} for text in left or ()]})
 
     def _end_poisoned(self) -> NoReturn:
         """Nothing more runs here. What was set up for several tests is torn down as far as it can be without a device."""
@@ -90,6 +110,8 @@ class Worker:
 
     def next_item(self) -> Optional[pytest.Item]:
         """Asks once a test, also where a plugin runs it several times."""
+        if self.runner.rank is not None:
+            return None  # All ranks would have to know the same.
         if not self._asked:
             self._asked = True
             self._next = self._coming.popleft() if self._coming else self._ask()

@@ -206,6 +206,7 @@ def _each_by_itself(descriptions: list[wire.Frame], scale: float) -> None:
     for entry in descriptions:
         entry.pop("reuse", None)
         entry.pop("scope", None)
+        entry.get("demand", {}).pop("pool", None)
         if "timeout" in entry:
             entry["timeout"] *= scale
 

@@ -1,0 +1,91 @@
+"""Ranks that are kept for other tests: what a test has left in MPI, which would reach the next one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mpi4py import MPI
+
+# Calls that say nothing new, after which nothing more is on its way: the senders have ended their tests before.
+_QUIET = 3
+# Lines about one test.
+_MOST = 10
+
+
+class Watched(MPI.Intracomm):
+    """A communicator that remembers the requests which were made of it; their own objects are all that knows whether they are over."""
+
+    requests: list[Any]
+
+    def _remember(self, request: Any, words: str) -> Any:
+        self.requests.append((request, words))
+        return request
+
+    def Irecv(self, *args: Any, **given: Any) -> Any:
+        return self._remember(super().Irecv(*args, **given), "a receive that was begun and never completed (Irecv)")
+
+    def irecv(self, *args: Any, **given: Any) -> Any:
+        return self._remember(super().irecv(*args, **given), "a receive that was begun and never completed (irecv)")
+
+    def Isend(self, *args: Any, **given: Any) -> Any:
+        return self._remember(super().Isend(*args, **given), "a send that was begun and never completed (Isend)")
+
+    def isend(self, *args: Any, **given: Any) -> Any:
+        return self._remember(super().isend(*args, **given), "a send that was begun and never completed (isend)")
+
+    def Issend(self, *args: Any, **given: Any) -> Any:
+        return self._remember(super().Issend(*args, **given), "a send that was begun and never completed (Issend)")
+
+    def issend(self, *args: Any, **given: Any) -> Any:
+        return self._remember(super().issend(*args, **given), "a send that was begun and never completed (issend)")
+
+
+def watched(world: Any) -> Watched:
+    """A duplicate of it. Collective."""
+    communicator = Watched(world.Dup())
+    communicator.requests = []
+    return communicator
+
+
+def wait_for_all(communicator: Any) -> None:
+    """A barrier that leaves the CPU to the others: there may be fewer CPUs than ranks, and some libraries wait without a pause."""
+    request = communicator.Ibarrier()
+    while not request.Test():
+        os.sched_yield()
+
+
+def leftovers(world: Any, given: list[Any]) -> list[str]:
+    """Takes away what the test has left, and says what that was: messages that nobody has received, requests that never ended."""
+    found = [text for communicator in given for text in _requests(communicator)]
+    for communicator, name in [*((each, "comm") for each in given), (world, "COMM_WORLD")]:
+        if communicator != MPI.COMM_NULL:
+            found += _messages(communicator, name)
+    return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more"]
+
+
+def _requests(communicator: Any) -> list[str]:
+    found = []
+    for request, words in getattr(communicator, "requests", ()):
+        if request == MPI.REQUEST_NULL or request.Test():
+            continue
+        found.append(words)
+        if "receive" in words:
+            request.Cancel()
+            request.Wait()
+    return found
+
+
+def _messages(communicator: Any, name: str) -> list[str]:
+    found = []
+    status = MPI.Status()
+    quiet = 0
+    while quiet < _QUIET:
+        message = communicator.Improbe(status=status)
+        if message is None:
+            quiet += 1
+            continue
+        size = status.Get_count(MPI.BYTE)
+        message.Recv([bytearray(size), MPI.BYTE])
+        found.append(f"a message that nobody has received, from rank {status.source} with tag {status.tag} on {name} ({size} bytes)")
+    return found
