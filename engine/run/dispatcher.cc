@@ -1043,6 +1043,7 @@ void Dispatcher::end() {
   devices_.reset();
   pmix_.reset();
   os::kill_descendants(::getpid(), [](pid_t) { return false; });
+  forget_worlds();
   // A killed process needs a moment to be gone; its control group can be removed only then.
   for (int i = 0; i < 400; ++i) {
     while (::waitpid(-1, nullptr, WNOHANG) > 0) {

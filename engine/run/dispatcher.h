@@ -216,6 +216,7 @@ class Dispatcher {
   void discard(World& world);
   void retire_in(int slot);
   void rank_gone(int slot, bool by_itself);
+  void forget_worlds();
   void start_ranks(Gang& gang, std::vector<wire::Json> environments);
   void pin(Gang& gang);
   void share_devices(Order& order, const Gang& gang, std::size_t rank);
@@ -341,6 +342,7 @@ class Dispatcher {
   std::map<int, std::shared_ptr<World>> worlds_;        ///< By slot whose worker is a rank: what it has joined.
   std::unique_ptr<mpi::PmixLink> pmix_;                 ///< Absent until a gang needs it.
   int last_gang_ = 0;
+  bool swept_ = false;  ///< What engines that have died have left of worlds is removed.
   bool pins_ = false;  ///< Each rank to CPUs of its own.
   plan::CpuBook cpus_;
   bool told_of_cpus_ = false;

@@ -1,11 +1,9 @@
 // The part of Dispatcher that runs tests of several MPI ranks: it starts them together, ends them together, and makes one
 // attempt of theirs.
 #include <fmt/format.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <set>
 
 #include "run/dispatcher.h"
@@ -147,8 +145,8 @@ void Dispatcher::open_world(Gang& gang) {
   world->name = gang.name;
   world->slots = gang.slots;
   world->kept = tests_[gang.test].pool;
-  std::string folder = "/dev/shm/" + world->name;
-  if (::mkdir(folder.c_str(), 0700) == 0) world->folder = folder;
+  if (!std::exchange(swept_, true)) sweep_folders();
+  make_folder(*world);
   pin(gang);
   int size = static_cast<int>(gang.slots.size());
   if (mpi_.manager == "pmi") {
@@ -183,7 +181,8 @@ void Dispatcher::start_ranks(Gang& gang, std::vector<wire::Json> environments) {
   gang.started = true;
   std::size_t test = gang.test;
   std::shared_ptr<World> world = gang.world;
-  bool joins = worlds_.count(world->slots.front()) == 0;
+  // Beside a test that has ranks of its own, those of another world may wait in the slot.
+  bool joins = world_in(world->slots.front()) != world.get();
   std::vector<int> slots = gang.slots;  // A slot that cannot begin may be the end of the gang.
   for (std::size_t rank = 0; rank < slots.size(); ++rank) {
     auto still = gangs_.find(test);
@@ -365,10 +364,17 @@ void Dispatcher::keep_world(const std::shared_ptr<World>& world, bool good) {
 void Dispatcher::close_world(const std::shared_ptr<World>& world) {
   cpus_.give_back(world->cpus);
   if (pmix_ != nullptr && world->pmi == nullptr) pmix_->end(world->name);
-  std::error_code ignored;
-  if (!world->folder.empty()) std::filesystem::remove_all(world->folder, ignored);
+  remove_folder(*world);
   // Its server may be what has called us.
   loop_.call_after({}, [world] { world->pmi.reset(); });
+}
+
+/// At the end of the engine: nothing of theirs stays.
+void Dispatcher::forget_worlds() {
+  for (auto& [slot, world] : worlds_) remove_folder(*world);
+  for (auto& [test, gang] : gangs_) {
+    if (gang->world != nullptr) remove_folder(*gang->world);
+  }
 }
 
 /// Those that have not begun when the run is stopped.

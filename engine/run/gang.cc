@@ -66,6 +66,13 @@ Attempt Gang::merge() {
     if (std::optional<int> code = code_of_abort(*attempts[rank])) aborted.emplace(static_cast<int>(rank), *code);
   }
   if (!aborted.empty()) first_failed = aborted.begin()->first;
+  for (auto [rank, code] : aborted) {
+    // MPICH waits to be ended by its process manager when COMM_WORLD is aborted: what we did counts as what it asked for.
+    Evidence& evidence = attempts[static_cast<std::size_t>(rank)]->evidence;
+    if (!evidence.ended_with_gang || evidence.done) continue;
+    evidence.ended_with_gang = false;
+    evidence.exit = Exit{false, code & 0xFF, 0};
+  }
   wire::Json ranks = wire::Json::array();
   for (std::size_t rank = 0; rank < attempts.size(); ++rank) {
     wire::Json entry = describe_rank(*attempts[rank], verdict_of(*attempts[rank]));

@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "mpi/pmi_server.h"
+#include "os/fd.h"
 
 namespace holdfast::run {
 
 struct World {
   std::string name;        ///< By which its process manager knows it.
   std::string folder;      ///< In /dev/shm, for their shared memory: removed at its end. Empty where there can be none.
+  os::Fd lock;             ///< On that folder: an engine that dies lets go of it, and the next one removes the folder.
   std::vector<int> slots;  ///< By rank.
   std::vector<int> cpus;   ///< That nobody else has; empty where ranks are not pinned.
   std::unique_ptr<mpi::PmiServer> pmi;
@@ -20,5 +22,12 @@ struct World {
   bool over = false;       ///< Nothing more runs in it.
   std::size_t left = 0;    ///< Ranks that are kept, and have not gone.
 };
+
+/// Makes and locks the world's folder, if there can be one.
+void make_folder(World& world);
+/// Removes it.
+void remove_folder(World& world);
+/// Removes the folders of engines that have died.
+void sweep_folders();
 
 }  // namespace holdfast::run

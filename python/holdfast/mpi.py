@@ -185,22 +185,22 @@ class Rank:
             self._own = world.Dup()
         return watched(world)
 
-    def settle(self) -> Optional[list[str]]:
-        """When a test of a kept world has ended well here: waits for the others, and says what it has left in MPI. None if this world is
-        of no use any more."""
+    def settle(self) -> tuple[list[str], bool]:
+        """When a test of a kept world has ended well here: waits for the others, and says what it has left in MPI. False with it if this
+        world is of no use any more."""
         from holdfast import pool
 
         MPI = sys.modules["mpi4py.MPI"]
         if not MPI.Is_initialized() or MPI.Is_finalized():
-            return None
+            return [], False
         given, self._given = self._given, []
         if self._own is None:
             self._own = self.world().Dup()
         pool.wait_for_all(self._own)
-        left = pool.leftovers(self.world(), given)
+        left, clean = pool.leftovers(self.world(), given)
         for communicator in given:
             _forget(communicator)
-        return left
+        return left, clean
 
     def free(self, communicator: Any) -> None:
         """Not where the test has done so, or has ended MPI itself. Freeing is no business of the other ranks here."""

@@ -91,8 +91,8 @@ class Worker:
         done["unsettled"] = runner.ended_well()
         runner.report_done(done)
         if done["unsettled"]:
-            left = rank.settle()
-            runner.send({"t": "settled", "spent": left is None, "leaks": [{"kind": "mpi", "text": text} for text in left or ()]})
+            left, good = rank.settle()
+            runner.send({"t": "settled", "spent": not good, "leaks": [{"kind": "mpi", "text": text} for text in left]})
 
     def _end_poisoned(self) -> NoReturn:
         """Nothing more runs here. What was set up for several tests is torn down as far as it can be without a device."""
