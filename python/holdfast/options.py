@@ -11,7 +11,7 @@ from typing import Any, Callable, Optional, Union
 
 import pytest
 
-from holdfast import backend, wrap
+from holdfast import backend, outer, wrap
 from holdfast.compat import fkit, pytest_parallel
 from holdfast.wrap import Wrap
 
@@ -364,7 +364,8 @@ def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:
         return workers
     if fkit.is_enabled(config, options) and not getattr(options, "hf_slots", None) and not config.getini("hf_slots"):
         return fkit.slots(config, options, slots)
-    return str(value_of(config, options, OPTION["hf_slots"]))
+    given = str(value_of(config, options, OPTION["hf_slots"]))
+    return str(outer.size()) if given == "auto" and outer.size() else given
 
 
 def settings_of(config: pytest.Config) -> Settings:
@@ -373,7 +374,7 @@ def settings_of(config: pytest.Config) -> Settings:
     values.update(pytest_parallel.job_values(config.option))
     _refuse_conflicts(config)
     base = config.invocation_params.dir
-    notes = fkit.notes(config)
+    notes = [*fkit.notes(config), *filter(None, [outer.note()])]
     resume = bool(config.getoption("hf_resume"))
     timeout: Union[float, None] = values["hf_timeout"]
     if timeout is None and fkit.is_enabled(config, config.option):

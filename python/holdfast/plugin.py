@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import guards, options
+from holdfast import guards, options, outer
 from holdfast.compat import fkit, pytest_parallel, randomly
 
 _ENGINE = pytest.StashKey[Any]()
@@ -36,6 +36,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         # The capture has not begun.
         early_config.stash[_STDERR] = os.dup(2)
     if not configuring_zygote and options.is_enabled(early_config, known) and _runs_tests(known):
+        outer.enter()
         _start(early_config)
     yield
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_mpi import left, use
+from test_mpi import OPEN_MPI_5, left, use
 
 HEAD = """
 import ctypes, os, signal, sys, threading, time, pytest, holdfast
@@ -263,7 +265,10 @@ def test_sleeps(comm):
     process.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
     run = suite.finish(process)
     assert run.code == (2 if how == "interrupt" else -signal.SIGKILL), run.output
-    until(lambda: left(suite) == [] or how == "kill", "something is left")
+    if how == "kill":
+        # Nobody was there to remove the folders of its worlds; the next run does.
+        assert suite.run(*REUSE, "-k", "test_a").code == 0
+    until(lambda: left(suite) == [], "something is left")
 
 
 def test_fixtures_are_set_up_for_each_test(suite, one_mpi):
@@ -283,6 +288,32 @@ def test_uses(comm, shared, i): assert shared == 2
     run = suite.run(*REUSE)
     assert run.code == 0, run.output
     assert [(suite.root / f"{what}-{rank}").read_text() for what in ("setup", "teardown") for rank in (0, 1)] == ["xxx"] * 4
+
+
+@pytest.mark.parametrize("isolation", ["test", "worker"])
+def test_inside_an_outer_mpirun(suite, mpi, isolation):
+    """As users of pytest_parallel start their suites."""
+    launcher = {"openmpi": ["mpirun.openmpi"], "openmpi5": [str(OPEN_MPI_5.parents[1] / "bin" / "mpirun")], "mpich": ["mpiexec.mpich"]}[mpi]
+    if mpi != "mpich":
+        launcher += ["--oversubscribe", "--allow-run-as-root"]
+    if shutil.which(launcher[0]) is None:
+        pytest.skip(f"NOT RUN: {launcher[0]} is missing")
+    suite.write(
+        test_outer=HEAD
+        + """
+@par([1, 2, 3])
+def test_ranks(comm):
+    assert comm.size == MPI.COMM_WORLD.size
+    assert comm.allreduce(1) == comm.size
+def test_fails(): assert 0
+"""
+    )
+    command = [*launcher, "-np", "3", *suite.command(f"--hf-isolate={isolation}")]
+    done = subprocess.run(command, cwd=suite.root, env=suite.env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.count("1 failed, 3 passed") == 1, done.stdout + done.stderr
+    assert done.stdout.count("test session starts") == 1 and "started as 3 ranks" in done.stdout
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert len([event for event in suite.events() if event["event"] == "verdict"]) == 4
 
 
 def test_a_job_on_slurm_reuses_ranks_too(suite, tmp_path_factory):
