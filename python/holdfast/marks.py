@@ -64,7 +64,7 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
 
 def _with_ranks(item: pytest.Item, given: dict[str, Any], ranks: Ranks) -> dict[str, Any]:
     """What holds for each rank. They are never a slot's ordinary worker: MPI is initialised there."""
-    for name in EACH:
+    for name in (*EACH, "serial"):
         if name in ranks.each and name in given:
             raise _wrong(item, f"has {name}=, and so has parallel()", "it in one of the two")
     if given.get("isolate") not in (None, "test"):

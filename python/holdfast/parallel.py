@@ -16,6 +16,9 @@ import pytest
 MOST_RANKS = 4096
 # What a mark may ask of the engine for each rank, beside their number.
 EACH = ("cores", "memory", "gpus", "vram")
+# What may be reserved around it (the seed's `exclusive_numa_domain`): in both cases nothing else runs beside it on this machine, which
+# is the least that keeps a domain free of tests that are bound to none.
+DOMAINS = ("cpu", "node")
 
 
 class Ranks(int):
@@ -39,10 +42,17 @@ class Mark:
     @staticmethod
     def parallel(n_procs: Union[int, Iterable[int]], **each: Any) -> pytest.MarkDecorator:
         """The test runs as `n_procs` ranks of an MPI program, once for each number if there are several, and takes their communicator
-        as `comm`. `cores`, `memory`, `gpus` and `vram` are for each rank (docs/mpi.md). Raises TypeError, ValueError."""
-        unknown = sorted(set(each) - set(EACH))
+        as `comm`. `cores`, `memory`, `gpus` and `vram` are for each rank, `exclusive_numa_domain` (`cpu` or `node`) keeps other tests
+        away (docs/mpi.md). Raises TypeError, ValueError."""
+        if "exclusive_numa_domain" in each:
+            domain = each.pop("exclusive_numa_domain")
+            if domain not in DOMAINS:
+                raise ValueError(f"parallel(exclusive_numa_domain={domain!r}): give 'cpu' or 'node'")
+            each["serial"] = True
+        unknown = sorted(set(each) - {*EACH, "serial"})
         if unknown:
-            raise TypeError(f"parallel() does not know {unknown[0]!r}; it takes the number of ranks, and {', '.join(EACH)}")
+            names = ", ".join((*EACH, "exclusive_numa_domain"))
+            raise TypeError(f"parallel() does not know {unknown[0]!r}; it takes the number of ranks, and {names}")
         counts = list(n_procs) if isinstance(n_procs, Iterable) and not isinstance(n_procs, str) else [n_procs]
         if not counts:
             raise ValueError("parallel([]): give at least one number of ranks")
@@ -51,8 +61,8 @@ class Mark:
     @staticmethod
     def parallel_from_context(**each: Any) -> pytest.MarkDecorator:
         """The test runs as as many ranks as there are slots."""
-        Mark.parallel(1, **each)
-        ranks = Ranks(1, each, all_of_them=True)
+        one: Ranks = Mark.parallel(1, **each).args[1][0]
+        ranks = Ranks(1, one.each, all_of_them=True)
         return pytest.mark.parametrize("comm", [ranks], ids=["all"], indirect=["comm"])
 
 

@@ -529,3 +529,31 @@ def test_wrong_options_of_pytest_parallel(suite, args, said):
     suite.write(test_one="def test(): pass\n")
     done = suite.plain(*args)
     assert done.code == 4 and said in done.output, done.output
+
+
+def test_nothing_runs_beside_one_with_a_domain_of_its_own(suite, one_mpi):
+    suite.write(
+        test_alone=HEAD
+        + """
+@par(2, exclusive_numa_domain="cpu")
+@pytest.mark.parametrize("i", range(2))
+def test_alone(comm, i):
+    if comm.rank == 0: assert not [name for name in os.listdir(".") if name.startswith("runs-")]
+    if comm.rank == 0: open(f"runs-alone-{i}", "w").close()
+    comm.Barrier()
+    time.sleep(0.1)
+    comm.Barrier()
+    if comm.rank == 0:
+        assert [name for name in os.listdir(".") if name.startswith("runs-")] == [f"runs-alone-{i}"]
+        os.unlink(f"runs-alone-{i}")
+@pytest.mark.parametrize("i", range(6))
+def test_beside(i):
+    assert not os.path.exists("runs-alone-0") and not os.path.exists("runs-alone-1")
+    name = f"runs-{os.getpid()}"
+    open(name, "w").close()
+    time.sleep(0.1)
+    os.unlink(name)
+"""
+    )
+    run = suite.run("--hf-slots=3")
+    assert set(run.verdicts.values()) == {"passed"} and len(run.verdicts) == 8, run.output

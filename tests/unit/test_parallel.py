@@ -56,3 +56,11 @@ def test_modules_that_use_mpi_are_found_by_what_they_have_imported(monkeypatch: 
         module = types.ModuleType(f"test_module_{number}")
         vars(module)["thing"] = known
         assert parallel._imports_mpi(module) is expected, known
+
+
+@pytest.mark.parametrize("make", [lambda **each: holdfast.mark.parallel(2, **each), holdfast.mark.parallel_from_context])
+def test_a_domain_of_its_own_keeps_other_tests_away(make):
+    (ranks,) = make(exclusive_numa_domain="cpu", cores=2).args[1]
+    assert ranks.each == {"serial": True, "cores": 2}
+    with pytest.raises(ValueError, match=r"exclusive_numa_domain='core'\): give 'cpu' or 'node'"):
+        make(exclusive_numa_domain="core")
