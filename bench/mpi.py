@@ -124,6 +124,24 @@ def a_death(library: str) -> None:
     print(f"{library}: the death of a rank is known after {1000 * statistics.median(known):.1f} ms")
 
 
+def reuse(library: str, ranks: int, tests: int) -> None:
+    """Whole runs: ours with pools on 4 slots, in isolation `test`, and mpi-pytest, which is started as the ranks of one program."""
+    text = OURS.format(ranks=ranks, tests=tests)
+    suite = PLACE / "test_reuse.py"
+    theirs_text = (
+        THEIRS.format(ranks=ranks, tests=tests)
+        .replace("mark.mpi(ranks=", "mark.parallel(")
+        .replace("mpi_ranks, comm, i): comm", "i): MPI.COMM_WORLD")
+    )
+    suite.write_text("from mpi4py import MPI\n" + theirs_text)
+    off = ["-p", "no:cacheprovider", "-p", "no:pytest_isolate_mpi", "-p", "no:holdfast"]
+    peer = [*launcher(library, ranks), str(PYTHON), "-m", "pytest", "-q", *off, str(suite)]
+    pools = statistics.median(holdfast(library, ranks, text, "--hf-slots=4", "--hf-isolate=worker")[0] for _ in range(3))
+    fresh, _ = holdfast(library, ranks, text, "--hf-slots=4")
+    theirs = statistics.median(seconds(peer, environment(library)) for _ in range(3))
+    print(f"| {library} | {ranks} | **{pools:.2f}** | {fresh:.2f} | {theirs:.2f} |", flush=True)
+
+
 def main() -> None:
     tests = int(sys.argv[1]) if len(sys.argv) > 1 else 30
     setup()
@@ -136,6 +154,13 @@ def main() -> None:
             a_test(library, ranks, tests)
     for library in ("openmpi", "mpich"):
         a_death(library)
+    print(
+        "\n200 tests:\n\n| library | ranks | holdfast, pools on 4 slots, s | holdfast, isolation test, s | mpirun and mpi-pytest, s |"
+    )
+    print("|---|---|---|---|---|")
+    for library in ("openmpi", "mpich"):
+        for ranks in (1, 2):
+            reuse(library, ranks, 200)
 
 
 if __name__ == "__main__":

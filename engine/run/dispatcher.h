@@ -343,7 +343,7 @@ class Dispatcher {
   std::unique_ptr<mpi::PmixLink> pmix_;                 ///< Absent until a gang needs it.
   int last_gang_ = 0;
   bool swept_ = false;  ///< What engines that have died have left of worlds is removed.
-  bool pins_ = false;  ///< Each rank to CPUs of its own.
+  bool pins_ = false;   ///< Each rank to CPUs of its own.
   plan::CpuBook cpus_;
   bool told_of_cpus_ = false;
   bool ending_ = false;

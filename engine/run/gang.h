@@ -15,9 +15,9 @@ namespace holdfast::run {
 
 struct Gang {
   std::size_t test = 0;
-  std::string name;        ///< Nobody else's: its ranks' directory is named after it.
-  std::vector<int> slots;  ///< By rank.
-  Order order;             ///< Of rank 0.
+  std::string name;              ///< Nobody else's: its ranks' directory is named after it.
+  std::vector<int> slots;        ///< By rank.
+  Order order;                   ///< Of rank 0.
   std::shared_ptr<World> world;  ///< That its ranks join, or have joined; absent before it begins.
   bool waiting = false;          ///< For other workers of its slots to end.
   bool started = false;

@@ -41,7 +41,7 @@ void sweep_folders() {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator(kShared, ignored)) {
     if (entry.path().filename().string().rfind(kPrefix, 0) != 0) continue;
-    struct stat about {};
+    struct stat about{};
     if (::lstat(entry.path().c_str(), &about) != 0 || about.st_uid != ::getuid()) continue;
     if (os::Fd mine = lock_folder(entry.path().string()); mine.valid()) std::filesystem::remove_all(entry.path(), ignored);
   }

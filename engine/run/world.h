@@ -1,5 +1,5 @@
-// World: an MPI program that ranks have joined, one in each of some slots: for one test, or kept for several (a pool), whose ranks
-// are then the workers of their slots.
+// World: an MPI program that ranks have joined, one in each of some slots: for one test, or kept for several (a pool), whose
+// ranks are then the workers of their slots.
 #pragma once
 
 #include <memory>
@@ -18,9 +18,9 @@ struct World {
   std::vector<int> slots;  ///< By rank.
   std::vector<int> cpus;   ///< That nobody else has; empty where ranks are not pinned.
   std::unique_ptr<mpi::PmiServer> pmi;
-  bool kept = false;       ///< Its ranks stay when a test has ended well.
-  bool over = false;       ///< Nothing more runs in it.
-  std::size_t left = 0;    ///< Ranks that are kept, and have not gone.
+  bool kept = false;     ///< Its ranks stay when a test has ended well.
+  bool over = false;     ///< Nothing more runs in it.
+  std::size_t left = 0;  ///< Ranks that are kept, and have not gone.
 };
 
 /// Makes and locks the world's folder, if there can be one.

@@ -186,8 +186,8 @@ class Rank:
         return watched(world)
 
     def settle(self) -> tuple[list[str], bool]:
-        """When a test of a kept world has ended well here: waits for the others, and says what it has left in MPI. False with it if this
-        world is of no use any more."""
+        """When a test of a kept world has ended well here: waits for the others, and says what it has left in MPI. False with it if
+        this world is of no use any more."""
         from holdfast import pool
 
         MPI = sys.modules["mpi4py.MPI"]

@@ -1,5 +1,5 @@
-"""`mpirun -np N pytest --holdfast`, as suites for pytest_parallel are started: the first rank runs the tests, on N slots; the others have
-nothing to do and end at once. Ranks of tests are started by the engine all the same."""
+"""`mpirun -np N pytest --holdfast`, as suites for pytest_parallel are started: the first rank runs the tests, on N slots; the others
+have nothing to do and end at once. Ranks of tests are started by the engine all the same."""
 
 from __future__ import annotations
 

@@ -75,8 +75,8 @@ def _comes_true(request: Any) -> bool:
 
 
 def leftovers(world: Any, given: list[Any]) -> tuple[list[str], bool]:
-    """Takes away what the test has left, and says what that was: messages that nobody has received, requests that never ended. False with
-    it if something could not be taken away."""
+    """Takes away what the test has left, and says what that was: messages that nobody has received, requests that never ended. False
+    with it if something could not be taken away."""
     found: list[str] = []
     clean = True
     sends: list[Any] = []
@@ -86,7 +86,8 @@ def leftovers(world: Any, given: list[Any]) -> tuple[list[str], bool]:
         if communicator != MPI.COMM_NULL:
             clean = _messages(communicator, name, found) and clean
     # Their receivers are just taking them away.
-    clean = all([_comes_true(request) for request in sends]) and clean
+    for request in sends:
+        clean = _comes_true(request) and clean
     return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more"], clean
 
 

@@ -228,7 +228,9 @@ def test_c_good(comm, i): comm.Barrier()
     run = suite.run(*REUSE, "--hf-dist=sequential", "--hf-leaks=ignore")
     names = {name: verdict for name, verdict in run.short().items() if name.startswith("test_")}
     assert set(names.values()) <= {"passed", "crashed"} and len(names) == 5, run.output
-    assert [names[f"test_c_good[2-{i}]"] if f"test_c_good[2-{i}]" in names else names[f"test_c_good[{i}-2]"] for i in range(3)] == ["passed"] * 3
+    assert [names[f"test_c_good[2-{i}]"] if f"test_c_good[2-{i}]" in names else names[f"test_c_good[{i}-2]"] for i in range(3)] == [
+        "passed"
+    ] * 3
     assert left(suite) == []
 
 
@@ -293,7 +295,9 @@ def test_uses(comm, shared, i): assert shared == 2
 @pytest.mark.parametrize("isolation", ["test", "worker"])
 def test_inside_an_outer_mpirun(suite, mpi, isolation):
     """As users of pytest_parallel start their suites."""
-    launcher = {"openmpi": ["mpirun.openmpi"], "openmpi5": [str(OPEN_MPI_5.parents[1] / "bin" / "mpirun")], "mpich": ["mpiexec.mpich"]}[mpi]
+    launcher = {"openmpi": ["mpirun.openmpi"], "openmpi5": [str(OPEN_MPI_5.parents[1] / "bin" / "mpirun")], "mpich": ["mpiexec.mpich"]}[
+        mpi
+    ]
     if mpi != "mpich":
         launcher += ["--oversubscribe", "--allow-run-as-root"]
     if shutil.which(launcher[0]) is None:
@@ -322,7 +326,9 @@ def test_a_job_on_slurm_reuses_ranks_too(suite, tmp_path_factory):
     if slurm_cluster.missing():
         pytest.skip(f"NOT RUN: Slurm is not installed ({slurm_cluster.missing()})")
     use(suite, "openmpi", tmp_path_factory.mktemp("mpi"))
-    suite.write(test_many=HEAD + "@par(2)\n@pytest.mark.parametrize('i', range(6))\ndef test_many(comm, i): note('ran'); comm.Barrier()\n")
+    suite.write(
+        test_many=HEAD + "@par(2)\n@pytest.mark.parametrize('i', range(6))\ndef test_many(comm, i): note('ran'); comm.Barrier()\n"
+    )
     cluster: Any = slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm"), nodes=1)
     try:
         cluster.start()

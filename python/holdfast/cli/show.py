@@ -70,9 +70,7 @@ def _show_attempt(db: sqlite3.Connection, row: sqlite3.Row) -> None:
     cause = f", then {row['cause']}" if row["cause"] else ""
     detail: dict[str, Any] = json.loads(row["detail"] or "{}")
     slot = f"slot {row['slot']}" + (f" on node {detail['node']}" if "node" in detail else "")
-    print(
-        f"\n  attempt {row['number']}: {row['verdict'] or 'no verdict'}{cause}; {slot}, {_when(row['started'])}, {ended}"
-    )
+    print(f"\n  attempt {row['number']}: {row['verdict'] or 'no verdict'}{cause}; {slot}, {_when(row['started'])}, {ended}")
     if row["verdict"] and row["verdict"] not in PYTEST_VERDICTS:
         _block("", headline_of(row["verdict"], detail))
     for report in json.loads(row["reports"] or "[]"):
