@@ -150,6 +150,20 @@ MUTANTS = (
     Mutant("ranks-unpinned", PYTHON + "mpi.py", 'if order.get("cpus"):', "if False:", E2E + "test_mpi.py -k shell_scheduler"),
     Mutant("static-without-steps", ENGINE + "wishes.cc", '|| dealing.dist == "static" ||', "||", E2E + "test_mpi.py -k static_step"),
     Mutant("crash-in-circles", "shim/crashnote.c", "    bool again = is_passed_on;\n", "    bool again = false;\n", E2E + "test_crash_report.py -k circles"),
+    Mutant("lost-node-forgets", ENGINE + "farm.cc", "    portions_.give_back(again, widths);\n", "", E2E + "test_slurm.py -k lost_node"),
+    Mutant("waiting-job-stays", ENGINE + "farm.cc", 'gone_ ? "leave" : "cancel"', '"leave"', E2E + "test_slurm.py -k while_the_job_waits"),
+    Mutant("nodes-run-everything", ENGINE + "dispatcher.cc", "tests_[i].settled = !chosen_[i];", "tests_[i].settled = chosen_.empty();", E2E + "test_slurm.py -k share_the_tests"),
+    Mutant("token-stays", "engine/cli/main.cc", "  ::unsetenv(kTokenVariable);\n", "", E2E + "test_slurm.py -k that_it_gets_here"),
+    Mutant("requeued-job-goes-on", PYTHON + "jobs/helper.py", 'if state.kind == "waiting" and self.was_running:', 'if state.kind == "never" and self.was_running:', E2E + "test_slurm.py -k requeued"),
+    Mutant("same-worker-ids-on-nodes", PYTHON + "zygote.py", '"workerid": f"gw{self.first_slot + slot}"', '"workerid": f"gw{slot}"', E2E + "test_slurm.py -k share_the_tests"),
+    Mutant("other-tests-on-a-node", ENGINE + "farm.cc", "if (here != ids.end() || there != node.found.end()) {", "if (ids.empty() && there != node.found.end()) {", E2E + "test_slurm.py -k collects_other"),
+    Mutant("rank-runs-ordinary-tests", ENGINE + "dispatcher.cc", " || worlds_.count(slot) != 0)) {", ")) {", E2E + "test_mpi_pools.py -k ordinary"),
+    Mutant("spoilt-pool-stays", ENGINE + "dispatcher_gangs.cc", "gang.ended_well = gang.lives_on();", "gang.ended_well = true;", E2E + "test_mpi_pools.py -k each_end"),
+    Mutant("mpi-leftovers-unseen", PYTHON + "mpi.py", "left, clean = pool.leftovers(self.world(), given)", "left, clean = [], True", E2E + "test_mpi_pools.py -k taken_away"),
+    Mutant("judged-again-in-the-pool", ENGINE + "dispatcher.cc", "  test.pool = false;  // In ranks of its own.\n", "", E2E + "test_mpi_pools.py -k judged"),
+    Mutant("outer-ranks-run-too", PYTHON + "outer.py", "        os._exit(0)\n", "        return\n", E2E + "test_mpi_pools.py -k outer"),
+    Mutant("dead-worlds-stay", ENGINE + "dispatcher_gangs.cc", "  if (!std::exchange(swept_, true)) sweep_folders();\n", "", E2E + "test_mpi_pools.py -k ended_leaves"),
+    Mutant("abort-is-a-crash", ENGINE + "gang.cc", "    if (!evidence.ended_with_gang || evidence.done) continue;\n", "    continue;\n", E2E + "test_mpi_pools.py -k each_end"),
 )  # fmt: skip
 
 

@@ -19,10 +19,12 @@ constexpr double kDeadGrace = 0.2;
 // And when one has called MPI_Abort, which is to end all.
 constexpr double kAbortGrace = 0.1;
 
-// Open MPI 4 does not look for a PMIx server unless it thinks that its own daemon has started it; and it is not to bind ranks
-// to cores that it has not asked anybody for.
+// Open MPI 4 does not look for a PMIx server unless it thinks that a launcher which it knows has started it. (This one is
+// IBM's jsrun. With the address of a daemon of its own, `OMPI_MCA_orte_local_daemon_uri`, it also tries to talk to that, and
+// one rank in two hundred died in MPI_Finalize where CPUs were short.) And it is not to bind ranks to cores that it has not
+// asked anybody for.
 const std::vector<std::pair<const char*, const char*>> kOpenMpi = {
-    {"OMPI_MCA_orte_local_daemon_uri", "1.0;tcp://127.0.0.1:9"},
+    {"JSM_JSRUN_PORT", "1"},
     {"OMPI_MCA_hwloc_base_binding_policy", "none"},
 };
 

@@ -25,6 +25,8 @@ constexpr double kEndLimit = 30;
 constexpr int kMostLosses = 2;
 // Strangers that have connected and said nothing yet.
 constexpr int kMostStrangers = 64;
+// Lines about such.
+constexpr int kMostRefusals = 5;
 
 }  // namespace
 
@@ -87,8 +89,8 @@ void Farm::on_helper_frame(const wire::Json& frame) {
   } else if (type == "gone") {
     gone_ = true;
     // Nodes that are still there have their last words to say.
-    std::string why = fmt::format("{} {}", job_, frame.value("text", "has ended"));
-    if (live() == 0) settle_rest(why);
+    end_ = fmt::format("{} {}", job_, frame.value("text", "has ended"));
+    if (live() == 0) settle_rest(end_);
     check_finished();
   }
 }
@@ -99,7 +101,8 @@ void Farm::on_helper_end() {
   loop_.call_after({}, [old = helper_.stop()] {});
   if (!gone_ && then_ == nullptr) {
     gone_ = true;
-    if (live() == 0) settle_rest("the program that talks to the batch system has died");
+    end_ = "the program that talks to the batch system has died";
+    if (live() == 0) settle_rest(end_);
   }
   gone_ = true;
   check_finished();
@@ -147,7 +150,8 @@ void Farm::on_open(int number, const std::string& problem) {
   Node& node = *found->second;
   if (!problem.empty()) {
     nodes_.erase(found);
-    host_.note(fmt::format("somebody has dialled {} and was refused: {}", options_.listen, problem));
+    if (++refused_ <= kMostRefusals)
+      host_.note(fmt::format("somebody has dialled {} and was refused: {}", options_.listen, problem));
     return;
   }
   node.channel = std::make_unique<wire::Channel>(loop_, node.link->take_plain(), wire::kTrustedFrameLimit);
@@ -301,7 +305,7 @@ void Farm::lose(int number, const std::string& why) {
 void Farm::nobody_left() {
   if (portions_.empty()) return;
   if (gone_) {
-    settle_rest(fmt::format("{} has ended", job_));
+    settle_rest(end_);
     return;
   }
   helper_.send({{"t", "look"}});

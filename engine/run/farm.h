@@ -125,6 +125,8 @@ class Farm {
   std::string job_;  ///< What users call it: `Slurm job 12`.
   bool submitted_ = false;
   bool gone_ = false;  ///< The job is over, or was never there.
+  std::string end_;    ///< How it has ended, for people.
+  int refused_ = 0;    ///< Strangers that did not know the token.
   bool over_ = false;  ///< No node will come any more.
   std::map<int, std::unique_ptr<Node>> nodes_;
   int last_node_ = 0;

@@ -4,6 +4,7 @@ takes (protocol/README.md, `configure.backend`)."""
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import shutil
 import sys
@@ -24,7 +25,7 @@ BACKENDS = {
 _COUNTS = ("-n", "--ntasks", "--ntasks-per-node")
 
 
-def settings(values: dict[str, Any], slots: str, journal: Path, interactive: bool) -> Optional[dict[str, Any]]:
+def settings(values: dict[str, Any], slots: str, journal: Path, cwd: Path, interactive: bool) -> Optional[dict[str, Any]]:
     """None for this machine. Raises pytest.UsageError."""
     name = str(values["hf_backend"])
     if name == "local":
@@ -55,6 +56,7 @@ def settings(values: dict[str, Any], slots: str, journal: Path, interactive: boo
         "launch": launch,
         "commands": values["hf_job_commands"],
         "environment": values["hf_job_environment"] == "all",
+        "cwd": str(cwd),
         "log": str(journal.with_suffix(".job.log")),
     }
     return {"listen": values["hf_listen"], "wait": values["hf_job_wait"], "helper": _program("helper"), "job": job}
@@ -81,11 +83,11 @@ def _program(name: str) -> list[str]:
 
 
 def listen(text: str) -> str:
-    """HOST or HOST:PORT."""
-    host, colon, port = text.rpartition(":")
-    bad = not text or any(character.isspace() for character in text)
-    if colon and "]" not in port and ":" not in host:
-        bad = bad or not port.isdecimal() or not 0 < int(port) < 65536
-    if bad:
+    """HOST, HOST:PORT or [IPv6]:PORT."""
+    match = re.fullmatch(r"\[([^\s\]]+)\](?::(\d+))?|([^\s:]+)(?::(\d+))?|([0-9a-fA-F:]+)", text)
+    port = next(filter(None, (match[2], match[4])), "1") if match is not None else "0"
+    if match is None or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address; give HOST or HOST:PORT")
+    if (match[1] or match[3] or match[5]) in ("0.0.0.0", "::", "*"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no address that nodes could dial; name one of this machine's own")
     return text

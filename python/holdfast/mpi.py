@@ -216,7 +216,18 @@ class Rank:
         """After a test that has ended well on this rank; waits for the others, which the engine ends where one has failed."""
         MPI = sys.modules.get("mpi4py.MPI")
         if MPI is not None and os.getpid() == self.pid and MPI.Is_initialized() and not MPI.Is_finalized():
+            _keep_components()
             MPI.Finalize()
+
+
+def _keep_components() -> None:
+    """Open MPI and PMIx unload their components in MPI_Finalize, while a thread of theirs may still be in the code of one: a rank in
+    two hundred died of that where CPUs were short. What is opened once more in this way is never unloaded."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        paths = {line.split(None, 5)[-1].rstrip() for line in maps if "mca_" in line.rpartition("/")[2]}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NODELETE | os.RTLD_LAZY)
 
 
 def _send_at_once(descriptors: set[str]) -> None:

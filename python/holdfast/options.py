@@ -382,7 +382,7 @@ def settings_of(config: pytest.Config) -> Settings:
     interactive = is_interactive(config.option)
     slots = slots_of(config, config.option)
     journal = _journal_path(config, values["hf_journal"], resume, notes)
-    where = backend.settings(values, slots, journal, interactive)
+    where = backend.settings(values, slots, journal, base, interactive)
     return Settings(
         slots=slots,
         isolation=values["hf_isolate"],

@@ -333,7 +333,8 @@ def test_first_failure_ends_the_run(suite, slurm):
 def test_commands_and_environment_of_the_job(suite, slurm):
     suite.env["FROM_HERE"] = "yes"
     suite.write(test_env=HEAD + "def test_env(): assert (os.environ.get('ADDED'), os.environ.get('FROM_HERE')) == ('1', None)\n")
-    text = f"export ADDED=1 {suite.mark} TMPDIR={suite.env['TMPDIR']} HOLDFAST_ENGINE={suite.env.get('HOLDFAST_ENGINE', '')} PYTHONPATH={suite.env.get('PYTHONPATH', '')}"
+    suite.file("extra.sh", "export ADDED=1\n")
+    text = f"source ./extra.sh; export {suite.mark} TMPDIR={suite.env['TMPDIR']} HOLDFAST_ENGINE={suite.env.get('HOLDFAST_ENGINE', '')} PYTHONPATH={suite.env.get('PYTHONPATH', '')}"
     run = suite.run(*ONE, f"--slurm-additional-cmds={text}", "--no-slurm-export-env")
     assert run.short() == {"test_env": "passed"}, run.output
 
@@ -406,6 +407,7 @@ def test_history_and_junit_are_as_at_home(suite, slurm):
         (("--scheduler=slurm", "--hf-backend=pbs", "--n-workers=2"), "both say where tests run"),
         (("--scheduler=slurm", "--n-workers=1", "--pdb"), "does not have"),
         (("--scheduler=slurm", "--n-workers=2", "--hf-listen=127.0.0.1:99999"), "is not an address"),
+        (("--scheduler=slurm", "--n-workers=2", "--hf-listen=0.0.0.0"), "is no address that nodes could dial"),
         (("--scheduler=slurm", "--n-workers=2", "--hf-listen=192.0.2.1"), "failed to listen on 192.0.2.1"),
     ],
 )

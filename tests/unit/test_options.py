@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from holdfast import options
+from holdfast import backend, options
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "", "1.5", "99999"])
@@ -29,3 +29,16 @@ def test_deadlines() -> None:
     for bad in ("setup", "lunch:1", "setup:x", "setup:-1"):
         with pytest.raises(argparse.ArgumentTypeError):
             options.deadlines(bad)
+
+
+@pytest.mark.parametrize("text", ["login1", "login1:4000", "127.0.0.1", "::1", "[::1]", "[fe80::1]:5000"])
+def test_addresses_that_nodes_can_dial(text: str) -> None:
+    assert backend.listen(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a b", "host:", "host:0", "host:99999", "host:port", "[::1", "0.0.0.0", "0.0.0.0:80", "::", "[::]:80", "*"]
+)
+def test_addresses_that_nodes_cannot_dial(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        backend.listen(text)

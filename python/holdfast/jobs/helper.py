@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import select
 import signal
 import socket
@@ -69,6 +70,9 @@ class Watch:
         if frame is None or system is None:
             raise Gone
         self.system = system
+        # Batch systems start jobs where they were submitted.
+        with contextlib.suppress(OSError):
+            os.chdir(str(frame["cwd"]))
         names = ("slots", "options", "launch", "commands", "environment", "log")
         connect = str(frame["connect"])
         agent = [*frame["agent"], connect, str(frame["slots"])]
