@@ -78,7 +78,11 @@ void Dispatcher::begin_gang(Order order) {
   // A world of just these slots, whichever of them is its first rank, is what the test needs.
   auto found = worlds_.find(gang.slots.front());
   std::shared_ptr<World> world = found == worlds_.end() ? nullptr : found->second;
-  if (world != nullptr && !world->over &&
+  bool complete = std::all_of(gang.slots.begin(), gang.slots.end(), [this](int seat) {
+    Slot* slot = find(seat);
+    return slot != nullptr && slot->has_worker();
+  });
+  if (world != nullptr && !world->over && complete &&
       std::set<int>(world->slots.begin(), world->slots.end()) == std::set<int>(gang.slots.begin(), gang.slots.end())) {
     gang.world = world;
     gang.slots = world->slots;

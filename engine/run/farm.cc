@@ -224,15 +224,19 @@ void Farm::on_collected(Node& node) {
   }
   node.collected = true;
   node.found.clear();
-  auto there_are = std::count_if(nodes_.begin(), nodes_.end(), [](const auto& entry) { return entry.second->collected; });
-  if (there_are >= expected_) {
-    over_ = true;
-    loop_.cancel(dial_timer_);
-    refuse_wide();
-  }
+  see_who_is_there();
   deal(node);
   tell_all();
   host_.on_change();
+}
+
+/// When all nodes of the job have collected, none more will come.
+void Farm::see_who_is_there() {
+  auto there_are = std::count_if(nodes_.begin(), nodes_.end(), [](const auto& entry) { return entry.second->collected; });
+  if (over_ || there_are < expected_) return;
+  over_ = true;
+  loop_.cancel(dial_timer_);
+  refuse_wide();
 }
 
 void Farm::deal(Node& node) {
@@ -287,9 +291,10 @@ void Farm::lose(int number, const std::string& why) {
     std::vector<int> widths;
     for (std::size_t test : again) widths.push_back(host_.width(test));
     portions_.give_back(again, widths);
+    if (node->greeted) expected_ = std::max(1, expected_ - 1);
     if (live() > 0) {
       if (!lost.empty()) host_.on_lost(lost, fmt::format("node {} {}", node->name, why), true);
-      if (over_) refuse_wide();
+      over_ ? refuse_wide() : see_who_is_there();
       for (auto& [other, left] : nodes_) deal(*left);
     } else {
       for (std::size_t test : lost) portions_.give_back({test}, {1});

@@ -100,6 +100,7 @@ class Farm {
   void on_node_frame(int number, const wire::Json& frame);
   void greet(Node& node, const wire::Json& frame);
   void on_collected(Node& node);
+  void see_who_is_there();
   void deal(Node& node);
   void send_tests(Node& node, std::vector<std::size_t> tests);
   void tell_all();

@@ -48,6 +48,7 @@ Slot::~Slot() {
   for (os::TimerId timer : held_timers_) loop_.cancel(timer);
   if (own_ != nullptr) forget(*own_);
   for (auto& [scope, zygote] : scopes_) forget(*zygote);
+  loop_.cancel(forget_timer_);
   if (stream_read_.valid()) loop_.unwatch(stream_read_.get());
 }
 
@@ -185,7 +186,7 @@ void Slot::on_hello(Zygote& zygote, const wire::Json& frame) {
 void Slot::forget(Zygote& zygote) {
   if (zygote.pidfd.valid()) loop_.unwatch(zygote.pidfd.get());
   if (next_ != nullptr && next_->from == &zygote) next_.reset();
-  if (worker_ != nullptr && worker_->from == &zygote) worker_.reset();
+  if (worker_ != nullptr && worker_->from == &zygote) forget_worker();
   if (from_ == &zygote) from_ = own_ != nullptr && own_.get() != &zygote ? own_.get() : nullptr;
 }
 
@@ -206,8 +207,24 @@ void Slot::drop_everything() {
   from_ = nullptr;
   if (current_ != nullptr) current_->from = nullptr;
   next_.reset();
-  worker_.reset();
+  forget_worker();
   retiring_ = false;
+}
+
+/// It has gone with its zygote.
+void Slot::forget_worker() {
+  discarding_ = false;
+  if (worker_ == nullptr) return;
+  worker_.reset();
+  if (shut_) return;
+  // Not from inside: this may be in the middle of another slot's affairs.
+  loop_.cancel(forget_timer_);
+  forget_timer_ = loop_.call_after({}, [this] {
+    WorkerEnd gone;
+    gone.slot = id_;
+    gone.discarded = true;
+    if (!shut_) host_.on_worker_ended(gone);
+  });
 }
 
 void Slot::on_own_gone() {

@@ -83,7 +83,7 @@ struct Attempt {
 /// How a worker ended when no test ran in it any more: at its exit, or by itself between two tests.
 struct WorkerEnd {
   int slot = 0;
-  bool discarded = false;  ///< By discard_worker().
+  bool discarded = false;  ///< By discard_worker(), or with its zygote: there is nothing to say of it.
   std::vector<std::size_t> ran;
   std::vector<double> began;  ///< When each of them did, seconds of CLOCK_MONOTONIC.
   Evidence evidence;
@@ -232,6 +232,7 @@ class Slot {
   void on_gone(const Zygote& zygote);
   void forget(Zygote& zygote);
   void drop_everything();
+  void forget_worker();
   void fork_from(Zygote& zygote, const os::Fd& socket, std::function<void(pid_t)> then);
   void fork_process(Zygote& from);
   void discard_next();
@@ -331,6 +332,7 @@ class Slot {
   os::TimerId timer_ = 0;
   os::TimerId sample_timer_ = 0;
   os::TimerId crash_timer_ = 0;
+  os::TimerId forget_timer_ = 0;
   bool kept_ = false;
 };
 

@@ -210,20 +210,22 @@ def test_alone(comm):
         assert not any(run.notes.values()), run.notes
 
 
-def test_a_rank_that_dies_between_tests_is_replaced(suite, one_mpi):
+@pytest.mark.parametrize("whom", ["os.getpid()", "os.getppid()"], ids=["rank", "zygote"])
+def test_a_rank_that_dies_between_tests_is_replaced(suite, one_mpi, whom):
     suite.write(
         test_dies=HEAD
         + """
 @par(2)
 def test_a_sets_a_trap(comm):
     if comm.rank == 1:
-        threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+        whom = WHOM
+        threading.Timer(0.2, lambda: os.kill(whom, signal.SIGKILL)).start()
 def test_b_takes_a_while():
     time.sleep(0.6)
 @par(2)
 @pytest.mark.parametrize("i", range(3))
 def test_c_good(comm, i): comm.Barrier()
-"""
+""".replace("WHOM", whom)
     )
     run = suite.run(*REUSE, "--hf-dist=sequential", "--hf-leaks=ignore")
     names = {name: verdict for name, verdict in run.short().items() if name.startswith("test_")}
