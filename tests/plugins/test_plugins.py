@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sqlite3
@@ -86,6 +87,35 @@ def test_skipped(): pass
     assert [r for entry in results.values() for r in entry].count("Passed") == 5
     assert results["test_it.py::test_crashes"] == ["Failed"]
     assert "SIGABRT" in json.dumps(blob["tests"]["test_it.py::test_crashes"])
+
+
+def test_html_and_ranks(project: Any, tmp_path: Path) -> None:
+    """As pytest_parallel promises: one entry a test, with what each rank said, and the same in JUnit's."""
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed: ranks in pytest-html's report are not tested")
+    project.write(
+        test_ranks="""
+import holdfast
+@holdfast.mark.parallel([1, 2])
+def test_good(comm): pass
+@holdfast.mark.parallel(2)
+def test_bad(comm):
+    print("words of rank", comm.rank)
+    assert comm.rank == 0, "the second"
+"""
+    )
+    ours = project.holdfast(["pytest_html.plugin", "pytest_metadata.plugin"], "test", "--html=r.html", "--self-contained-html")
+    assert ours.code == 1 and len(ours.outcomes) == 3, ours.output
+    found = re.search(r'data-jsonblob="([^"]*)"', (tmp_path / "r.html").read_text())
+    assert found is not None
+    blob = json.loads(html.unescape(found.group(1)))
+    results = {nodeid: [entry["result"] for entry in entries] for nodeid, entries in blob["tests"].items()}
+    assert results == {
+        "test_ranks.py::test_good[1]": ["Passed"],
+        "test_ranks.py::test_good[2]": ["Passed"],
+        "test_ranks.py::test_bad[2]": ["Failed"],
+    }
+    log = blob["tests"]["test_ranks.py::test_bad[2]"][0]["log"]
+    assert "the second" in log and "words of rank 1" in log and "words of rank 0" in log and "rank 0: passed" in log, log
 
 
 RERUNS = """
