@@ -15,8 +15,9 @@ constexpr std::size_t kAhead = 2;
 void Portions::reset(std::vector<Portion> portions, bool keep_order, bool one_machine) {
   one_machine_ = one_machine;
   if (!keep_order && !one_machine) {
-    std::stable_sort(portions.begin(), portions.end(), [](const Portion& a, const Portion& b) {
-      return a.ranks != b.ranks ? a.ranks > b.ranks : a.expected > b.expected;
+    std::sort(portions.begin(), portions.end(), [](const Portion& a, const Portion& b) {
+      if (a.ranks != b.ranks) return a.ranks > b.ranks;
+      return a.expected != b.expected ? a.expected > b.expected : a.tests < b.tests;
     });
   }
   expected_ = 0;

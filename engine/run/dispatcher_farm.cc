@@ -125,13 +125,11 @@ void Dispatcher::on_farm_frame(const FarmNode& node, const wire::Json& frame) {
   if (frame.contains("slot")) mine["slot"] = node.first_slot + frame.value("slot", 0);
   if (type == "note") {
     note(fmt::format("[{}] {}", node.name, frame.value("text", "")));
-  } else if (type == "begun" || type == "output" || type == "stop") {
+  } else if (type == "begun" || type == "output" || type == "stop" || type == "scope") {
     tell(mine);
   } else if (type == "exit") {
     tell(mine);
     stop(limits_.grace);
-  } else if (type == "scope") {
-    tell(mine);
   } else if (type == "gpus") {
     for (wire::Json& device : mine["devices"]) {
       device["id"] = fmt::format("{} {}", node.name, device.value("id", ""));

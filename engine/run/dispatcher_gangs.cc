@@ -140,7 +140,7 @@ void Dispatcher::discard(World& world) {
 void Dispatcher::rank_gone(int slot, bool by_itself) {
   auto found = worlds_.extract(slot);
   if (found.empty()) return;
-  std::shared_ptr<World> world = found.mapped();
+  const std::shared_ptr<World>& world = found.mapped();
   if (by_itself) loop_.call_after({}, [this, world] { discard(*world); });
   if (--world->left == 0) close_world(world);
 }

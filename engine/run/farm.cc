@@ -252,6 +252,7 @@ void Farm::send_tests(Node& node, std::vector<std::size_t> tests) {
   node.told_all = portions_.empty();
   node.ended = false;
   std::vector<double> usual;
+  usual.reserve(tests.size());
   for (std::size_t test : tests) usual.push_back(host_.usual(test));
   node.channel->send({{"t", "run"}, {"tests", std::move(tests)}, {"usual", std::move(usual)}, {"more", !node.told_all}});
 }
@@ -289,6 +290,7 @@ void Farm::lose(int number, const std::string& why) {
     std::vector<std::size_t> again, lost;
     for (std::size_t test : node->has) (++losses_[test] < kMostLosses && live() > 0 ? again : lost).push_back(test);
     std::vector<int> widths;
+    widths.reserve(again.size());
     for (std::size_t test : again) widths.push_back(host_.width(test));
     portions_.give_back(again, widths);
     if (node->greeted) expected_ = std::max(1, expected_ - 1);
