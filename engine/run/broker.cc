@@ -385,16 +385,6 @@ bool Broker::idle() const {
   return std::none_of(entries_.begin(), entries_.end(), [](const Entry& entry) { return entry.slot != nullptr; });
 }
 
-void Broker::shut_down() {
-  closing_ = true;
-  for (Entry& entry : entries_) {
-    if (entry.slot == nullptr) continue;
-    entry.state = State::Away;
-    answered(entry);
-    retire(entry);
-  }
-}
-
 bool Broker::owns(pid_t pid) const {
   return std::any_of(entries_.begin(), entries_.end(),
                      [pid](const Entry& entry) { return entry.slot != nullptr && entry.slot->owns(pid); });

@@ -83,8 +83,6 @@ class Broker {
   void close(double limit);
   /// Nothing is left of any of them.
   [[nodiscard]] bool idle() const;
-  /// Kills everything at once.
-  void shut_down();
   /// After the last process of the run has ended: removes the control groups.
   void forget() { retired_.clear(); }
   /// Whether it is a zygote of a resource.

@@ -993,7 +993,9 @@ void Dispatcher::finish(int exit_status) {
   if (ending_) return;
   ending_ = true;
   for (const auto& slot : slots_) slot->shut_down();
-  broker_.shut_down();
+  // A session may end before its run has (two Ctrl-C at once): what tests have shared is torn down all the same.
+  after_close_ = [this] { end_when_over(); };
+  broker_.close(limits_.grace);
   conclude_held();
   if (farm_ != nullptr) {
     farm_->finish(exit_status, [this] {

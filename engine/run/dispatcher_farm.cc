@@ -148,9 +148,9 @@ void Dispatcher::settle_unrun(std::size_t test, const std::string& verdict, wire
   settle_without_run(std::move(record), ids_[test], std::move(detail));
 }
 
-/// When the root zygote and the nodes have ended.
+/// When the root zygote, the resources and the nodes have ended.
 void Dispatcher::end_when_over() {
-  if (root_over_ && (farm_ == nullptr || farm_over_)) end();
+  if (root_over_ && broker_.idle() && (farm_ == nullptr || farm_over_)) end();
 }
 
 // ---- a node's side ---------------------------------------------------------------------------------------------------------

@@ -327,12 +327,13 @@ class Controller:
 
     def _stop_in_order(self, session: pytest.Session, interruption: BaseException) -> NoReturn:
         """Ctrl-C once: running tests tear down within the grace. Twice: they are killed now. Then pytest's own end."""
-        self.progress.clear()
-        self._write_line(
-            f"holdfast: stopping; running tests get {self.settings.grace:g} s for their teardown (Ctrl-C again kills them now)"
-        )
-        self._stop(self.settings.grace)
         try:
+            # The second Ctrl-C may come at once.
+            self.progress.clear()
+            self._write_line(
+                f"holdfast: stopping; running tests get {self.settings.grace:g} s for their teardown (Ctrl-C again kills them now)"
+            )
+            self._stop(self.settings.grace)
             self._loop(session, self.settings.grace + 20)
         except (KeyboardInterrupt, _Terminated):
             self._send({"t": "stop", "grace": 0})
