@@ -48,16 +48,10 @@ def ours(folder: Path, env: dict[str, str], ranks: int, tests: int) -> tuple[flo
     return (last - first) / tests * 1000, whole
 
 
-def steps(command: list[str], times: int) -> list[str]:
-    """A script for one allocation: that step, so many times, each with its milliseconds."""
-    return [
-        f"for i in $(seq {times}); do b=$(date +%s%N); {' '.join(command)} >/dev/null; e=$(date +%s%N); echo $(( (e - b) / 1000 )); done"
-    ]
-
-
 def srun(env: dict[str, str], command: list[str], times: int) -> float:
-    """Milliseconds a step, the median."""
-    script = "\n".join(steps(command, times))
+    """Milliseconds a step, the median of so many in one allocation."""
+    step = " ".join(command)
+    script = f"for i in $(seq {times}); do b=$(date +%s%N); {step} >/dev/null; e=$(date +%s%N); echo $(( (e - b) / 1000 )); done"
     done = subprocess.run(
         ["salloc", "--quiet", "-n4", "bash", "-c", script], env=env, capture_output=True, text=True, check=False, timeout=300
     )

@@ -4,15 +4,16 @@
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <time.h>
 
 #include <memory>
+
+#include "os/clock.h"
 
 namespace holdfast::os {
 
 namespace {
 
-constexpr int kTryAgainMs = 200;
+constexpr double kTryAgain = 0.2;  // Seconds.
 constexpr int kBacklog = 128;
 
 struct Parts {
@@ -45,12 +46,6 @@ Result<Addresses> look_up(const Parts& parts, int flags) {
     return fail(ErrorKind::UserMistake, fmt::format("find the address {}: {}", parts.host, ::gai_strerror(problem)));
   }
   return Addresses(found, ::freeaddrinfo);
-}
-
-double now() {
-  timespec time{};
-  ::clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) / 1e9;
 }
 
 Result<Fd> dial_once(const addrinfo& address) {
@@ -89,7 +84,8 @@ int port_of(const Fd& listening) {
 Result<Fd> dial(const std::string& address, double seconds) {
   Parts parts = parts_of(address);
   if (parts.port.empty()) return fail(ErrorKind::UserMistake, fmt::format("connect to {}: it names no port", address));
-  double deadline = now() + seconds;
+  SystemClock clock;
+  Time deadline = clock.now() + os::seconds(seconds);
   for (;;) {
     Result<Addresses> found = look_up(parts, 0);
     Error problem = found ? Error{} : found.error();
@@ -98,8 +94,8 @@ Result<Fd> dial(const std::string& address, double seconds) {
       if (fd) return fd;
       problem = Error{ErrorKind::StopRun, fmt::format("connect to {}", address), fd.error().sys_errno};
     }
-    if (now() + kTryAgainMs / 1000.0 > deadline) return tl::unexpected<Error>(std::move(problem));
-    ::poll(nullptr, 0, kTryAgainMs);
+    if (clock.now() + os::seconds(kTryAgain) > deadline) return tl::unexpected<Error>(std::move(problem));
+    ::poll(nullptr, 0, static_cast<int>(kTryAgain * 1000));
   }
 }
 

@@ -54,9 +54,9 @@ std::vector<std::size_t> Portions::take(int slots, std::size_t has, int machines
   return taken;
 }
 
-void Portions::give_back(const std::vector<std::size_t>& tests, const std::vector<int>& ranks) {
-  for (std::size_t i = tests.size(); i-- > 0;) portions_.push_front(Portion{{tests[i]}, ranks[i], 0});
-  tests_ += tests.size();
+void Portions::give_back(std::size_t test, int ranks) {
+  portions_.push_front(Portion{{test}, ranks, 0});
+  ++tests_;
 }
 
 std::vector<std::size_t> Portions::take_wider_than(int slots) {

@@ -24,8 +24,8 @@ class Portions {
   /// The next tests for a machine with so many slots, which has `has` tests that have not ended, out of `machines`. Empty if it
   /// has enough to do for now, or nothing is left for it.
   std::vector<std::size_t> take(int slots, std::size_t has, int machines);
-  /// A machine was lost: these are dealt again, each by itself, before all others.
-  void give_back(const std::vector<std::size_t>& tests, const std::vector<int>& ranks);
+  /// A machine was lost: its test is dealt again, by itself, before all others.
+  void give_back(std::size_t test, int ranks);
   /// What no machine with at most so many slots can run.
   std::vector<std::size_t> take_wider_than(int slots);
   std::vector<std::size_t> take_all() { return take_wider_than(0); }

@@ -320,9 +320,6 @@ void Dispatcher::run_tests() {
     tests_[i].usual = static_cast<float>(known->second.duration);
     wishes_.know(i, known->second, memory_.limit);
   }
-  for (std::size_t i = 0; i < tests_.size() && is_node(); ++i) {
-    if (tests_[i].usual >= 0) wishes_.know(i, journal::Known{tests_[i].usual}, memory_.limit);
-  }
   queue_.reset(wishes_.problem(dealing_));
   for (std::size_t i = 0; i < tests_.size(); ++i) {
     Test& test = tests_[i];
@@ -997,12 +994,7 @@ void Dispatcher::finish(int exit_status) {
   after_close_ = [this] { end_when_over(); };
   broker_.close(limits_.grace);
   conclude_held();
-  if (farm_ != nullptr) {
-    farm_->finish(exit_status, [this] {
-      farm_over_ = true;
-      end_when_over();
-    });
-  }
+  if (farm_ != nullptr) farm_->finish(exit_status, [this] { on_farm_over(); });
   // A second more than what one teardown may take: its hooks are the user's code too.
   root_->finish(exit_status, limits_.grace + 5);
   remember();  // While the zygote ends.
@@ -1026,18 +1018,11 @@ void Dispatcher::abort_run() {
   root_->kill();
   os::kill_descendants(::getpid(), [this](pid_t pid) { return broker_.owns(pid) || (farm_ != nullptr && farm_->owns(pid)); });
   // Only resources and a job are left: what a cloud, a server or a cluster has been asked for must be given back.
-  after_close_ = [this] {
-    if (farm_ == nullptr || farm_over_) end();
-  };
+  root_over_ = true;
+  after_close_ = [this] { end_when_over(); };
   broker_.close(limits_.grace);
-  if (farm_ != nullptr) {
-    farm_->shut_down([this] {
-      farm_over_ = true;
-      if (broker_.idle()) end();
-    });
-  } else if (broker_.idle()) {
-    end();
-  }
+  if (farm_ != nullptr) farm_->shut_down([this] { on_farm_over(); });
+  end_when_over();
 }
 
 void Dispatcher::end() {

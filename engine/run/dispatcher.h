@@ -235,6 +235,8 @@ class Dispatcher {
   FarmHost farm_host();
   void begin_farm();
   void on_farm_result(const FarmNode& node, const wire::Json& frame);
+  void settle_extra_of_node(const FarmNode& node, const std::string& name, Verdict verdict);
+  void on_farm_over();
   void on_farm_frame(const FarmNode& node, const wire::Json& frame);
   void settle_unrun(std::size_t test, const std::string& verdict, wire::Json detail);
   void end_when_over();

@@ -44,8 +44,8 @@ FarmHost Dispatcher::farm_host() {
           {{"problem", fmt::format("it asks for {} ranks, and the widest node has {} slots", tests_[test].ranks, widest)}});
     }
   };
-  host.on_failed = [this](const std::string& kind, const std::string& text) {
-    fail_run(kind, text);
+  host.on_refused = [this](const std::string& text) {
+    fail_run("usage", text);
     check_end();
   };
   host.note = [this](const std::string& text) { note(text); };
@@ -79,44 +79,46 @@ void Dispatcher::begin_farm() {
 }
 
 void Dispatcher::on_farm_result(const FarmNode& node, const wire::Json& frame) {
-  wire::Json detail = frame.value("detail", wire::Json::object());
-  detail["node"] = node.name;
-  journal::Record record;
+  Verdict verdict;
+  journal::Record& record = verdict.record;
   record.verdict = frame.value("verdict", "error");
   record.attempts = frame.value("attempts", 1);
   record.duration = wire::number(frame, "duration", 0);
   record.slot = node.first_slot + frame.value("slot", 0);
-  const wire::Json notes = frame.value("notes", wire::Json::array());
-  record.notes = notes.dump();
-  wire::Json reports = frame.value("reports", wire::Json::array());
+  verdict.notes = frame.value("notes", wire::Json::array());
+  verdict.reports = frame.value("reports", wire::Json::array());
+  verdict.detail = frame.value("detail", wire::Json::object());
+  verdict.detail["node"] = node.name;
   if (!frame.value("test", wire::Json()).is_number_unsigned()) {
-    // A module that nobody can import is known here.
-    if (detail.value("phase", "") == "collect") return;
-    const std::string id = fmt::format("{} on {}", frame.value("id", ""), node.name);
-    Result<std::int64_t> index = ledger_->add_extra_test(id);
-    if (!index) {
-      keep(tl::unexpected<Error>(index.error()));
-      return;
-    }
-    record.test = *index;
-    settle_without_run(std::move(record), id, std::move(detail));
+    settle_extra_of_node(node, frame.value("id", ""), std::move(verdict));
     return;
   }
-  auto test = frame["test"].get<std::size_t>();
-  if (test >= tests_.size() || tests_[test].settled) return;
-  record.test = static_cast<std::int64_t>(test);
-  record.reports = reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  record.detail = detail.dump(-1, ' ', false, wire::Json::error_handler_t::replace);
-  double now = loop_.clock().wall();
-  if (!keep(ledger_->start_attempt(record.test, record.attempts, record.slot, now - record.duration))) return;
-  if (!keep(ledger_->finish_attempt(record, now))) return;
-  tests_[test].settled = true;
-  queue_.settle(test);
-  const wire::Json usage = detail.value("usage", wire::Json::object());
-  results_.push_back({ids_[test], record.verdict, record.notes, record.duration, 0,
-                      wire::number(usage, "user", 0) + wire::number(usage, "system", 0),
-                      usage.value("written", std::uint64_t{0}), usage.value("vram", std::uint64_t{0})});
-  settle(record, ids_[test], false, std::move(reports), std::move(detail));
+  verdict.test = frame["test"].get<std::size_t>();
+  if (verdict.test >= tests_.size() || tests_[verdict.test].settled) return;
+  record.test = static_cast<std::int64_t>(verdict.test);
+  const wire::Json usage = verdict.detail.value("usage", wire::Json::object());
+  verdict.cpu = wire::number(usage, "user", 0) + wire::number(usage, "system", 0);
+  verdict.written = usage.value("written", std::uint64_t{0});
+  verdict.vram = usage.value("vram", std::uint64_t{0});
+  double began = loop_.clock().wall() - record.duration;
+  if (!keep(ledger_->start_attempt(record.test, record.attempts, record.slot, began))) return;
+  queue_.settle(verdict.test);
+  conclude(std::move(verdict));
+}
+
+/// What is not a collected test: a worker's end.
+void Dispatcher::settle_extra_of_node(const FarmNode& node, const std::string& name, Verdict verdict) {
+  // A module that nobody can import is known here.
+  if (verdict.detail.value("phase", "") == "collect") return;
+  const std::string id = fmt::format("{} on {}", name, node.name);
+  Result<std::int64_t> index = ledger_->add_extra_test(id);
+  if (!index) {
+    keep(tl::unexpected<Error>(index.error()));
+    return;
+  }
+  verdict.record.test = *index;
+  verdict.record.notes = verdict.notes.dump();
+  settle_without_run(std::move(verdict.record), id, std::move(verdict.detail));
 }
 
 void Dispatcher::on_farm_frame(const FarmNode& node, const wire::Json& frame) {
@@ -153,6 +155,11 @@ void Dispatcher::end_when_over() {
   if (root_over_ && broker_.idle() && (farm_ == nullptr || farm_over_)) end();
 }
 
+void Dispatcher::on_farm_over() {
+  farm_over_ = true;
+  end_when_over();
+}
+
 // ---- a node's side ---------------------------------------------------------------------------------------------------------
 
 /// The tests that are ours; more may come later. Shared fixtures stay as long as that is so.
@@ -164,8 +171,8 @@ void Dispatcher::take_tests(const wire::Json& frame) {
   chosen_.resize(tests_.size(), false);
   if (more != more_) {
     more_ = more;
-    for (std::size_t scope = 0; scope < tree_.size(); ++scope) {
-      if (tree_.at(static_cast<int>(scope)).parent == Tree::kNone) tree_.hold(static_cast<int>(scope), more);
+    for (int scope = 0; tree_.has(scope); ++scope) {
+      if (tree_.at(scope).parent == Tree::kNone) more ? tree_.hold(scope) : tree_.settle(scope);
     }
   }
   // What is put back last is taken first.
@@ -173,8 +180,10 @@ void Dispatcher::take_tests(const wire::Json& frame) {
     std::size_t test = tests[i];
     if (test >= tests_.size() || chosen_[test]) continue;
     chosen_[test] = true;
-    if (i < usual.size()) tests_[test].usual = static_cast<float>(usual[i]);
+    // What run_tests() has from a history elsewhere.
+    if (first && i < usual.size() && usual[i] >= 0) known_[ids_[test]] = journal::Known{usual[i]};
     if (first) continue;
+    if (i < usual.size()) tests_[test].usual = static_cast<float>(usual[i]);
     tests_[test].settled = false;
     tree_.expect(tests_[test].scope);
     broker_.expect(needs_of(test));

@@ -85,7 +85,7 @@ void Farm::on_helper_frame(const wire::Json& frame) {
   } else if (type == "failed") {
     gone_ = over_ = true;
     portions_.take_all();
-    host_.on_failed("usage", frame.value("text", ""));
+    host_.on_refused(frame.value("text", ""));
   } else if (type == "gone") {
     gone_ = true;
     // Nodes that are still there have their last words to say.
@@ -287,20 +287,22 @@ void Farm::lose(int number, const std::string& why) {
   bool expected_to_go = then_ != nullptr || (stopping_ && node->ended);
   if (!expected_to_go) host_.note(fmt::format("node {} {}", node->name, why));
   if (!stopping_ && then_ == nullptr) {
-    std::vector<std::size_t> again, lost;
-    for (std::size_t test : node->has) (++losses_[test] < kMostLosses && live() > 0 ? again : lost).push_back(test);
-    std::vector<int> widths;
-    widths.reserve(again.size());
-    for (std::size_t test : again) widths.push_back(host_.width(test));
-    portions_.give_back(again, widths);
+    bool others = live() > 0;
+    std::vector<std::size_t> lost;
+    for (auto test = node->has.rbegin(); test != node->has.rend(); ++test) {
+      // Where nobody is left, settle_rest() says why.
+      if (++losses_[*test] < kMostLosses || !others) {
+        portions_.give_back(*test, host_.width(*test));
+      } else {
+        lost.push_back(*test);
+      }
+    }
     if (node->greeted) expected_ = std::max(1, expected_ - 1);
-    if (live() > 0) {
+    if (others) {
       if (!lost.empty()) host_.on_lost(lost, fmt::format("node {} {}", node->name, why), true);
       over_ ? refuse_wide() : see_who_is_there();
       for (auto& [other, left] : nodes_) deal(*left);
     } else {
-      for (std::size_t test : lost) portions_.give_back({test}, {1});
-      for (std::size_t test : node->has) losses_[test] = std::max(losses_[test], 1);
       nobody_left();
     }
   }
@@ -325,12 +327,11 @@ void Farm::nobody_left() {
 /// Whatever has no result yet gets none from a node.
 void Farm::settle_rest(const std::string& why) {
   over_ = true;
-  for (os::TimerId timer : {wait_timer_, dial_timer_, reason_timer_}) loop_.cancel(timer);
   std::vector<std::size_t> begun, waiting;
   for (std::size_t test : portions_.take_all()) (losses_.count(test) != 0 ? begun : waiting).push_back(test);
   if (!stopping_ && !begun.empty()) host_.on_lost(begun, why, true);
   if (!stopping_ && !waiting.empty()) host_.on_lost(waiting, why, false);
-  if (!gone_) helper_.send({{"t", "cancel"}});
+  end_job();
   host_.on_change();
 }
 
@@ -353,19 +354,23 @@ void Farm::seen() {
 void Farm::stop(double grace) {
   stopping_ = true;
   portions_.take_all();
-  std::vector<int> useless;
   for (auto& [number, node] : nodes_) {
-    if (node->told && !node->ended) {
-      node->channel->send({{"t", "stop"}, {"grace", grace}});
-    } else if (!node->told) {
-      useless.push_back(number);
-    }
+    if (node->told && !node->ended) node->channel->send({{"t", "stop"}, {"grace", grace}});
   }
-  for (int number : useless) lose(number, "is not needed any more");
+  drop_unused("is not needed any more");
   loop_.cancel(end_timer_);
   end_timer_ = loop_.call_after(os::seconds(grace + kEndLimit), [this] { close_all(); });
   if (live() == 0) end_job();
   host_.on_change();
+}
+
+/// Nodes that have got no tests, not even none.
+void Farm::drop_unused(const std::string& why) {
+  std::vector<int> unused;
+  for (auto& [number, node] : nodes_) {
+    if (!node->told) unused.push_back(number);
+  }
+  for (int number : unused) lose(number, why);
 }
 
 /// Nobody uses it any more.
@@ -376,15 +381,10 @@ void Farm::end_job() {
 
 void Farm::finish(int exit_status, std::function<void()> then) {
   then_ = std::move(then);
-  std::vector<int> useless;
   for (auto& [number, node] : nodes_) {
-    if (node->told) {
-      node->channel->send({{"t", "finish"}, {"exitstatus", exit_status}});
-    } else {
-      useless.push_back(number);
-    }
+    if (node->told) node->channel->send({{"t", "finish"}, {"exitstatus", exit_status}});
   }
-  for (int number : useless) lose(number, "");
+  drop_unused("");
   loop_.cancel(end_timer_);
   end_timer_ = loop_.call_after(os::seconds(kEndLimit), [this] {
     close_all();

@@ -52,8 +52,8 @@ struct FarmHost {
   std::function<void(const std::vector<std::size_t>& tests, const std::string& why, bool begun)> on_lost;
   /// No node has so many slots.
   std::function<void(const std::vector<std::size_t>& tests, int widest)> on_too_wide;
-  /// The run cannot be (kind: `usage`, `infra`).
-  std::function<void(const std::string& kind, const std::string& text)> on_failed;
+  /// The batch system has not taken the job, so the run cannot be.
+  std::function<void(const std::string& text)> on_refused;
   std::function<void(const std::string& text)> note;
   /// This process of ours is to be spared when the engine dies: it gives the job back.
   std::function<void(pid_t pid)> on_keeper;
@@ -113,6 +113,7 @@ class Farm {
   void settle_rest(const std::string& why);
   void dial_is_over();
   void end_job();
+  void drop_unused(const std::string& why);
   void check_finished();
   void close_all();
   [[nodiscard]] int live() const;

@@ -220,10 +220,7 @@ void Slot::forget_worker() {
   // Not from inside: this may be in the middle of another slot's affairs.
   loop_.cancel(forget_timer_);
   forget_timer_ = loop_.call_after({}, [this] {
-    WorkerEnd gone;
-    gone.slot = id_;
-    gone.discarded = true;
-    if (!shut_) host_.on_worker_ended(gone);
+    if (!shut_) tell_discarded();
   });
 }
 

@@ -233,6 +233,7 @@ class Slot {
   void forget(Zygote& zygote);
   void drop_everything();
   void forget_worker();
+  void tell_discarded();
   void fork_from(Zygote& zygote, const os::Fd& socket, std::function<void(pid_t)> then);
   void fork_process(Zygote& from);
   void discard_next();

@@ -137,6 +137,13 @@ void Slot::discard_worker() {
   os::send_signal(worker_->pidfd, SIGKILL);
 }
 
+void Slot::tell_discarded() {
+  WorkerEnd gone;
+  gone.slot = id_;
+  gone.discarded = true;
+  host_.on_worker_ended(gone);
+}
+
 // Between two tests, or when it was told to end.
 void Slot::on_worker_gone(int status) {
   if (std::exchange(discarding_, false)) {
@@ -144,10 +151,7 @@ void Slot::on_worker_gone(int status) {
     bool was_retiring = std::exchange(retiring_, false);
     if (was_retiring) loop_.cancel(timer_);
     if (current_ == nullptr) kill_below();
-    WorkerEnd gone;
-    gone.slot = id_;
-    gone.discarded = true;
-    host_.on_worker_ended(gone);
+    tell_discarded();
     if (!shut_ && current_ == nullptr && zygote_pid() > 0) host_.on_idle(id_);
     return;
   }

@@ -58,8 +58,8 @@ class Tree {
   /// A test below `scope` waits for its verdict; has it.
   void expect(int scope);
   void settle(int scope);
-  /// It stays set up although no test below it waits: more may come. Undone by `on` false.
-  void hold(int scope, bool on) { edit(scope).left += on ? 1 : static_cast<std::size_t>(-1); }
+  /// An outermost scope stays set up although no test below it waits, since more may come: until settle().
+  void hold(int scope) { ++edit(scope).left; }
 
   /// `mine(scope)`: whether the slot has a process of that scope.
   template <typename Mine>

@@ -7,12 +7,12 @@ import argparse
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
 
+from holdfast import programs
 from holdfast.engine_path import find_engine
 
 BACKENDS = {
@@ -50,7 +50,7 @@ def settings(values: dict[str, Any], slots: str, journal: Path, cwd: Path, inter
         )
     job = {
         "system": name,
-        "agent": [*_program("node"), find_engine()],
+        "agent": [*programs.isolated("holdfast.jobs.node"), find_engine()],
         "slots": count,
         "options": options,
         "launch": launch,
@@ -59,7 +59,8 @@ def settings(values: dict[str, Any], slots: str, journal: Path, cwd: Path, inter
         "cwd": str(cwd),
         "log": str(journal.with_suffix(".job.log")),
     }
-    return {"listen": values["hf_listen"], "wait": values["hf_job_wait"], "helper": _program("helper"), "job": job}
+    helper = programs.isolated("holdfast.jobs.helper")
+    return {"listen": values["hf_listen"], "wait": values["hf_job_wait"], "helper": helper, "job": job}
 
 
 def _refuse_unused(values: dict[str, Any]) -> None:
@@ -73,13 +74,6 @@ def _words(option: str, text: str) -> list[str]:
         return shlex.split(text)
     except ValueError as problem:
         raise pytest.UsageError(f"{option}={text!r} cannot be read as words of a shell: {problem}") from None
-
-
-def _program(name: str) -> list[str]:
-    """One of our own programs: isolated from the suite's environment, without site-packages but for our own."""
-    own = str(Path(__file__).resolve().parents[1])
-    code = f"import sys; sys.path.insert(0, sys.argv.pop(1)); from holdfast.jobs.{name} import main; sys.exit(main())"
-    return [sys.executable, "-I", "-S", "-c", code, own]
 
 
 def listen(text: str) -> str:

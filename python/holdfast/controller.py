@@ -13,7 +13,7 @@ from typing import Any, NoReturn, Optional
 
 import pytest
 
-from holdfast import __version__, backend, github, gpu_report, options, wire
+from holdfast import __version__, backend, github, gpu_report, options, programs, wire
 from holdfast.compat import fkit
 from holdfast.kept import Kept
 from holdfast.launch import Engine
@@ -158,7 +158,7 @@ class Controller:
                 "args": " ".join(str(a) for a in params.args),
                 "argv": [*python, "-m", "holdfast.zygote"],
                 "cwd": str(params.dir),
-                "diagnose": diagnose_command(),
+                "diagnose": programs.isolated("holdfast.diagnose"),
                 "tell_starts": True,
                 "strict": self.settings.strict,
                 "pause_on_failure": self._stops_at_failures(),
@@ -489,13 +489,6 @@ class Controller:
             terminalreporter.write_line(
                 f"{self.without_verdict} test(s) without a verdict; run them with --hf-resume --hf-journal={journal}"
             )
-
-
-def diagnose_command() -> list[str]:
-    """Of the program that looks at what hangs: isolated from the suite's environment, without site-packages but for our own."""
-    own = str(Path(__file__).resolve().parents[1])
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1)); from holdfast.diagnose import main; sys.exit(main())"
-    return [sys.executable, "-I", "-S", "-c", code, own]
 
 
 def _interpreter_flags() -> list[str]:

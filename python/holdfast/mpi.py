@@ -176,14 +176,11 @@ class Rank:
 
     def communicator(self) -> Any:
         """The test's own."""
-        world = self.world()
         if not self._keeps:
-            return world.Dup()
+            return self.world().Dup()
         from holdfast.pool import watched
 
-        if self._own is None:
-            self._own = world.Dup()
-        return watched(world)
+        return watched(self.world())
 
     def settle(self) -> tuple[list[str], bool]:
         """When a test of a kept world has ended well here: waits for the others, and says what it has left in MPI. False with it if

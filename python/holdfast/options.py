@@ -317,18 +317,15 @@ def _debug(config: pytest.Config, notes: list[str], elsewhere: bool) -> bool:
     """Whether what dies or hangs is kept. Never where nobody sits at a terminal."""
     if not config.getoption("hf_debug"):
         return False
-    reason = (
-        "tests run on other machines"
-        if elsewhere
-        else "CI is set"
-        if os.environ.get("CI")
-        else ""
-        if _has_terminal()
-        else "there is no terminal"
-    )
-    if reason:
-        notes.append(f"--hf-debug does nothing here: {reason}")
-    return not reason
+    for reason, holds in (
+        ("tests run on other machines", elsewhere),
+        ("CI is set", bool(os.environ.get("CI"))),
+        ("there is no terminal", not _has_terminal()),
+    ):
+        if holds:
+            notes.append(f"--hf-debug does nothing here: {reason}")
+            return False
+    return True
 
 
 def _has_terminal() -> bool:
@@ -374,7 +371,7 @@ def settings_of(config: pytest.Config) -> Settings:
     values.update(pytest_parallel.job_values(config.option))
     _refuse_conflicts(config)
     base = config.invocation_params.dir
-    notes = [*fkit.notes(config), *filter(None, [outer.note()])]
+    notes = [*fkit.notes(config), *outer.notes()]
     resume = bool(config.getoption("hf_resume"))
     timeout: Union[float, None] = values["hf_timeout"]
     if timeout is None and fkit.is_enabled(config, config.option):

@@ -44,11 +44,11 @@ def enter() -> None:
         os.sched_setaffinity(0, range(os.cpu_count() or 1))
 
 
-def note() -> str:
+def notes() -> list[str]:
     if not _size:
-        return ""
+        return []
     where = "; other machines are not used, see --hf-backend" if _elsewhere else ""
-    return f"started as {_size} ranks: the first one runs the tests on {_size} slots, the others have ended{where}"
+    return [f"started as {_size} ranks: the first one runs the tests on {_size} slots, the others have ended{where}"]
 
 
 def _place() -> Optional[tuple[int, int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from typing import Any
+from typing import Any, Callable
 
 from mpi4py import MPI
 
@@ -14,40 +15,33 @@ _QUIET = 3
 _PATIENCE = 1.0
 # Lines about one test.
 _MOST = 10
+_RECEIVES = ("Irecv", "irecv")
 
 
 class Watched(MPI.Intracomm):
     """A communicator that remembers the requests which were made of it; their own objects are all that knows whether they are over."""
 
-    requests: list[Any]
+    # With the name of the call that made it.
+    requests: list[tuple[str, Any]]
 
-    def _remember(self, request: Any, words: str) -> Any:
-        self.requests.append((request, words))
+
+def _remembering(name: str) -> Callable[..., Any]:
+    def begin(self: Watched, *args: Any, **given: Any) -> Any:
+        request = getattr(MPI.Intracomm, name)(self, *args, **given)
+        self.requests.append((name, request))
         return request
 
-    def Irecv(self, *args: Any, **given: Any) -> Any:
-        return self._remember(super().Irecv(*args, **given), "a receive that was begun and never completed (Irecv)")
+    return begin
 
-    def irecv(self, *args: Any, **given: Any) -> Any:
-        return self._remember(super().irecv(*args, **given), "a receive that was begun and never completed (irecv)")
 
-    def Isend(self, *args: Any, **given: Any) -> Any:
-        return self._remember(super().Isend(*args, **given), "a send that was begun and never completed (Isend)")
-
-    def isend(self, *args: Any, **given: Any) -> Any:
-        return self._remember(super().isend(*args, **given), "a send that was begun and never completed (isend)")
-
-    def Issend(self, *args: Any, **given: Any) -> Any:
-        return self._remember(super().Issend(*args, **given), "a send that was begun and never completed (Issend)")
-
-    def issend(self, *args: Any, **given: Any) -> Any:
-        return self._remember(super().issend(*args, **given), "a send that was begun and never completed (issend)")
+for _name in (*_RECEIVES, "Isend", "isend", "Issend", "issend"):
+    setattr(Watched, _name, _remembering(_name))
 
 
 def watched(world: Any) -> Watched:
     """A duplicate of it. Collective."""
     duplicate, request = world.Idup()
-    _wait(request)
+    _ends(request, math.inf)
     communicator = Watched(duplicate)
     communicator.requests = []
     return communicator
@@ -55,18 +49,12 @@ def watched(world: Any) -> Watched:
 
 def wait_for_all(communicator: Any) -> None:
     """A barrier."""
-    _wait(communicator.Ibarrier())
+    _ends(communicator.Ibarrier(), math.inf)
 
 
-def _wait(request: Any) -> None:
-    """Leaves the CPU to the others: there may be fewer CPUs than ranks, and MPICH waits without a pause."""
-    while not request.Test():
-        os.sched_yield()
-
-
-def _comes_true(request: Any) -> bool:
-    """Whether it ends in time."""
-    deadline = time.monotonic() + _PATIENCE
+def _ends(request: Any, seconds: float) -> bool:
+    """Whether it does in time. Leaves the CPU to the others: there may be fewer CPUs than ranks, and MPICH waits without a pause."""
+    deadline = time.monotonic() + seconds
     while not request.Test():
         if time.monotonic() > deadline:
             return False
@@ -87,17 +75,17 @@ def leftovers(world: Any, given: list[Any]) -> tuple[list[str], bool]:
             clean = _messages(communicator, name, found) and clean
     # Their receivers are just taking them away.
     for request in sends:
-        clean = _comes_true(request) and clean
+        clean = _ends(request, _PATIENCE) and clean
     return found if len(found) <= _MOST else [*found[:_MOST], f"and {len(found) - _MOST} more"], clean
 
 
 def _requests(communicator: Any, sends: list[Any]) -> list[str]:
     found = []
-    for request, words in getattr(communicator, "requests", ()):
+    for name, request in getattr(communicator, "requests", ()):
         if request == MPI.REQUEST_NULL or request.Test():
             continue
-        found.append(words)
-        if "receive" in words:
+        found.append(f"a {'receive' if name in _RECEIVES else 'send'} that was begun and never completed ({name})")
+        if name in _RECEIVES:
             request.Cancel()
             request.Wait()
         else:
@@ -115,6 +103,6 @@ def _messages(communicator: Any, name: str, found: list[str]) -> bool:
             continue
         size = status.Get_count(MPI.BYTE)
         found.append(f"a message that nobody has received, from rank {status.source} with tag {status.tag} on {name} ({size} bytes)")
-        if not _comes_true(message.Irecv([bytearray(size), MPI.BYTE])):
+        if not _ends(message.Irecv([bytearray(size), MPI.BYTE]), _PATIENCE):
             return False
     return True

@@ -45,9 +45,11 @@ def run_job(folder):
     (folder / "code").write_text(str(code))
 
 
-def folder_of(job):
+def folder_of(job, code, unknown):
     folder = STATE / job.partition(".")[0]
-    return folder if folder.is_dir() else None
+    if not folder.is_dir():
+        leave(code, unknown)
+    return folder
 
 
 def state_of(folder):
@@ -57,7 +59,9 @@ def state_of(folder):
     return "running" if (folder / "running").exists() else "waiting"
 
 
-def end(folder):
+def end(folder, code, finished):
+    if state_of(folder) not in ("waiting", "running"):
+        leave(code, finished)
     (folder / "code").write_text("271")
     try:
         os.killpg(int((folder / "pid").read_text()), signal.SIGKILL)
@@ -74,9 +78,7 @@ def qsub(words):
 
 
 def qstat(words):
-    folder = folder_of(words[-1])
-    if folder is None:
-        leave(153, f"qstat: Unknown Job Id {words[-1]}")
+    folder = folder_of(words[-1], 153, f"qstat: Unknown Job Id {words[-1]}")
     state = state_of(folder)
     lines = [f"Job Id: {words[-1]}", "    Job_Name = holdfast"]
     if state == "waiting":
@@ -91,12 +93,8 @@ def qstat(words):
 
 
 def qdel(words):
-    folder = folder_of(words[-1])
-    if folder is None:
-        leave(153, f"qdel: Unknown Job Id {words[-1]}")
-    if state_of(folder) not in ("waiting", "running"):
-        leave(35, f"qdel: Job has finished {words[-1]}")
-    end(folder)
+    folder = folder_of(words[-1], 153, f"qdel: Unknown Job Id {words[-1]}")
+    end(folder, 35, f"qdel: Job has finished {words[-1]}")
 
 
 def bsub(words):
@@ -109,21 +107,15 @@ def bsub(words):
 
 
 def bjobs(words):
-    folder = folder_of(words[-1])
-    if folder is None:
-        leave(255, f"Job <{words[-1]}> is not found")
+    folder = folder_of(words[-1], 255, f"Job <{words[-1]}> is not found")
     state = state_of(folder)
     shown = {"waiting": "PEND|-|Not enough job slots", "running": "RUN|-|-", "0": "DONE|-|-"}
     print(shown.get(state, f"EXIT|{state}|-"))
 
 
 def bkill(words):
-    folder = folder_of(words[-1])
-    if folder is None:
-        leave(255, f"Job <{words[-1]}>: No matching job found")
-    if state_of(folder) not in ("waiting", "running"):
-        leave(255, f"Job <{words[-1]}>: Job has already finished")
-    end(folder)
+    folder = folder_of(words[-1], 255, f"Job <{words[-1]}>: No matching job found")
+    end(folder, 255, f"Job <{words[-1]}>: Job has already finished")
     print(f"Job <{words[-1]}> is being terminated")
 
 

@@ -11,11 +11,14 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+import slurm_cluster
+from mpi_libraries import use
 
 LIMIT = 120.0
 
@@ -211,3 +214,23 @@ def tree() -> Callable[[subprocess.Popen[str]], Tree]:
 @pytest.fixture
 def kill() -> Callable[[int], None]:
     return lambda pid: os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(params=["openmpi", "openmpi5", "mpich"])
+def mpi(request, suite, tmp_path_factory) -> str:
+    """Lets the suite's mpi4py find one of Debian's two libraries, or PyPI's."""
+    use(suite, request.param, tmp_path_factory.mktemp("mpi"))
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.Cluster]:
+    missing = slurm_cluster.missing()
+    if missing:
+        pytest.skip(f"NOT RUN: Slurm is not installed ({', '.join(missing)} missing); nothing about it is tested")
+    made = slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm"), nodes=3)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

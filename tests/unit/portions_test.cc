@@ -64,7 +64,7 @@ TEST(Portions, WhatALostMachineHadComesFirst) {
   Portions portions;
   portions.reset(single(4), false, false);
   std::vector<std::size_t> lost = portions.take(1, 0, 2);
-  portions.give_back(lost, std::vector<int>(lost.size(), 1));
+  for (auto test = lost.rbegin(); test != lost.rend(); ++test) portions.give_back(*test, 1);
   EXPECT_EQ(portions.take(1, 0, 2).front(), lost.front());
 }
 

@@ -57,34 +57,24 @@ def test_a_job_that_slurm_has_forgotten_has_ended(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("printed", "expected"),
+    ("system", "printed", "expected"),
     [
-        ("    job_state = Q\n    comment = Not Running: no room\n", State("waiting", "Not Running: no room")),
-        ("    job_state = H\n", State("waiting", "state H")),
-        ("    job_state = R\n", State("running")),
-        ("    job_state = F\n    Exit_status = 271\n", State("gone", "has ended (exit status 271)")),
-        ("    job_state = C\n    exit_status = 0\n", State("gone", "has ended (exit status 0)")),
-        ("!qstat says: qstat: Unknown Job Id 7", State("gone", "has ended, and PBS has forgotten how")),
+        (Pbs(), "    job_state = Q\n    comment = Not Running: no room\n", State("waiting", "Not Running: no room")),
+        (Pbs(), "    job_state = H\n", State("waiting", "state H")),
+        (Pbs(), "    job_state = R\n", State("running")),
+        (Pbs(), "    job_state = F\n    Exit_status = 271\n", State("gone", "has ended (exit status 271)")),
+        (Pbs(), "    job_state = C\n    exit_status = 0\n", State("gone", "has ended (exit status 0)")),
+        (Pbs(), "!qstat says: qstat: Unknown Job Id 7", State("gone", "has ended, and PBS has forgotten how")),
+        (Lsf(), "PEND|-|New job is waiting for scheduling\n", State("waiting", "New job is waiting for scheduling")),
+        (Lsf(), "RUN|-|-\n", State("running")),
+        (Lsf(), "DONE|-|-\n", State("gone", "has ended (DONE)")),
+        (Lsf(), "EXIT|130|-\n", State("gone", "has ended (EXIT, exit code 130)")),
+        (Lsf(), "Job <7> is not found\n", State("gone", "has ended, and LSF has forgotten how")),
     ],
 )
-def test_states_of_pbs(monkeypatch, printed, expected):
-    answer(monkeypatch, "pbs", printed)
-    assert Pbs().look("7") == expected
-
-
-@pytest.mark.parametrize(
-    ("printed", "expected"),
-    [
-        ("PEND|-|New job is waiting for scheduling\n", State("waiting", "New job is waiting for scheduling")),
-        ("RUN|-|-\n", State("running")),
-        ("DONE|-|-\n", State("gone", "has ended (DONE)")),
-        ("EXIT|130|-\n", State("gone", "has ended (EXIT, exit code 130)")),
-        ("Job <7> is not found\n", State("gone", "has ended, and LSF has forgotten how")),
-    ],
-)
-def test_states_of_lsf(monkeypatch, printed, expected):
-    answer(monkeypatch, "lsf", printed)
-    assert Lsf().look("7") == expected
+def test_states_of_pbs_and_lsf(monkeypatch, system, printed, expected):
+    answer(monkeypatch, system.title.lower(), printed)
+    assert system.look("7") == expected
 
 
 @pytest.mark.parametrize(
@@ -96,7 +86,7 @@ def test_slots_are_the_tasks_of_the_node(tasks, node, slots):
 
 
 def wish(**fields: object) -> Wish:
-    return Wish(agent=["agent", "a b"], connect="127.0.0.1:1", token="se'cret", **fields)  # type: ignore[arg-type]
+    return Wish(agent=["agent", "a b"], token="se'cret", **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("system", [Slurm(), Pbs(), Lsf()])

@@ -15,12 +15,13 @@ SCHEDULERS = {
     "shell": "as dynamic, each rank on CPUs of its own",
     "slurm": "as dynamic, in a Slurm job",
 }
-# By the destination of an option of pytest_parallel: that of Holdfast's own.
-_JOB = {
-    "hf_slurm_options": "hf_job_options",
-    "hf_slurm_srun_options": "hf_job_launch",
-    "hf_slurm_commands": "hf_job_commands",
-}
+# Options of pytest_parallel, with their destination, and that of Holdfast's own.
+_JOB = (
+    ("--slurm-options", "hf_slurm_options", "hf_job_options"),
+    ("--slurm-srun-options", "hf_slurm_srun_options", "hf_job_launch"),
+    ("--slurm-init-cmds", "hf_slurm_commands", "hf_job_commands"),
+    ("--slurm-export-env", "hf_slurm_environment", "hf_job_environment"),
+)
 
 
 def is_taken(manager: pytest.PytestPluginManager) -> bool:
@@ -36,8 +37,9 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--slurm-srun-options", dest="hf_slurm_srun_options", default=None, metavar="WORDS", help="as --hf-job-launch")
     for name in ("--slurm-init-cmds", "--slurm-additional-cmds"):
         group.addoption(name, dest="hf_slurm_commands", default=None, metavar="SHELL", help="as --hf-job-commands")
-    group.addoption("--slurm-export-env", dest="hf_slurm_export", action="store_true", default=None, help="as --hf-job-environment=all")
-    group.addoption("--no-slurm-export-env", dest="hf_slurm_export", action="store_false", help="as --hf-job-environment=none")
+    text = "as --hf-job-environment=all, =none"
+    group.addoption("--slurm-export-env", dest="hf_slurm_environment", action="store_const", const="all", help=text)
+    group.addoption("--no-slurm-export-env", dest="hf_slurm_environment", action="store_const", const="none", help=text)
 
 
 def _count(text: str) -> str:
@@ -81,24 +83,18 @@ def pins(options: argparse.Namespace) -> bool:
 
 def job_values(options: argparse.Namespace) -> dict[str, Any]:
     """What --scheduler=slurm and --slurm-* say, as values of Holdfast's options. Raises pytest.UsageError."""
-    given = {name: getattr(options, name, None) for name in (*_JOB, "hf_slurm_export")}
     slurm = getattr(options, "hf_scheduler", None) == "slurm"
-    used = [name for name, value in given.items() if value is not None]
-    if used and not slurm and getattr(options, "hf_backend", None) != "slurm":
-        name = "--" + used[0][3:].replace("_", "-").replace("slurm-commands", "slurm-init-cmds").replace(
-            "slurm-export", "slurm-export-env"
-        )
-        raise pytest.UsageError(f"{name} is for Slurm; add --scheduler=slurm (or --hf-backend=slurm)")
-    if slurm and getattr(options, "hf_backend", None) not in (None, "slurm"):
+    backend = getattr(options, "hf_backend", None)
+    if slurm and backend not in (None, "slurm"):
         raise pytest.UsageError("--scheduler=slurm and --hf-backend both say where tests run; give one of them")
     values: dict[str, Any] = {"hf_backend": "slurm"} if slurm else {}
-    for theirs, ours in _JOB.items():
-        if given[theirs] is not None:
-            if getattr(options, ours, None):
-                raise pytest.UsageError(
-                    f"--{theirs[3:].replace('_', '-')} and --{ours.replace('_', '-')} mean the same; give one of them"
-                )
-            values[ours] = given[theirs]
-    if given["hf_slurm_export"] is not None:
-        values["hf_job_environment"] = "all" if given["hf_slurm_export"] else "none"
+    for name, theirs, ours in _JOB:
+        given = getattr(options, theirs, None)
+        if given is None:
+            continue
+        if not slurm and backend != "slurm":
+            raise pytest.UsageError(f"{name} is for Slurm; add --scheduler=slurm (or --hf-backend=slurm)")
+        if getattr(options, ours, None):
+            raise pytest.UsageError(f"{name} and --{ours.replace('_', '-')} mean the same; give one of them")
+        values[ours] = given
     return values

@@ -5,6 +5,7 @@ A batch system is the few commands in one of the modules here; `helper` is the p
 
 from __future__ import annotations
 
+import abc
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -25,7 +26,6 @@ class Wish:
 
     # How to start the program of a node (holdfast.jobs.node), without the environment that it needs.
     agent: list[str]
-    connect: str
     token: str
     # Tests at a time, over all nodes. 0 where the options say it.
     slots: int = 0
@@ -50,24 +50,28 @@ class State:
     hopeless: bool = False
 
 
-class BatchSystem:
-    """What is common; each system overrides the rest."""
+class BatchSystem(abc.ABC):
+    """What is common; each system has its own words for the rest."""
 
-    # What users call it, its submitting command, and how many slots a job can have per node.
+    # What users call it, and its submitting command.
     title = ""
     submit_command = ""
 
+    @abc.abstractmethod
     def submit(self, wish: Wish) -> str:
         """The job's id. Raises JobError."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def look(self, job: str) -> State:
         """Raises JobError where that cannot be told now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def cancel(self, job: str) -> None:
         """Harmless for one that has ended. Raises JobError."""
-        raise NotImplementedError
+
+    def forgotten(self) -> State:
+        """Of a job that it does not know any more."""
+        return State("gone", f"has ended, and {self.title} has forgotten how")
 
     def on_nodes(self, wish: Wish) -> str:
         """The shell command that starts an agent on each node of the job."""

@@ -34,16 +34,11 @@ class Gone(Exception):
     """The engine has gone away."""
 
 
-class Watch:
+class Engine:
+    """Our end of its socket."""
+
     def __init__(self, sock: socket.socket) -> None:
         self.channel = wire.Channel(sock)
-        self.system = BatchSystem()
-        self.wish = Wish([], "", "")
-        self.job = ""
-        self.last = State("")
-        self.failures = 0
-        self.was_running = False
-        self.hurry_until = 0.0
 
     def say(self, kind: str, **fields: str) -> None:
         try:
@@ -51,39 +46,32 @@ class Watch:
         except OSError:
             raise Gone from None
 
-    def next_word(self, timeout: float) -> str:
-        """What the engine wants; empty for nothing. Raises Gone."""
+    def next_word(self, timeout: float) -> Optional[wire.Frame]:
+        """None if nothing came in time. Raises Gone."""
         try:
             if not self.channel.pending():
                 if not select.select([self.channel.sock], [], [], timeout)[0]:
-                    return ""
+                    return None
                 if not self.channel.pump():
                     raise Gone
-            frame = self.channel.receive() if self.channel.pending() else None
+            return self.channel.receive() if self.channel.pending() else None
         except (OSError, wire.WireError):
             raise Gone from None
-        return str(frame["t"]) if frame is not None else ""
 
-    def submit(self) -> bool:
-        frame = self.channel.receive()
-        system = system_named(str(frame["system"])) if frame is not None else None
-        if frame is None or system is None:
-            raise Gone
+
+class Watch:
+    """Of a job that was submitted."""
+
+    def __init__(self, engine: Engine, system: BatchSystem, job: str, log: str) -> None:
+        self.engine = engine
         self.system = system
-        # Batch systems start jobs where they were submitted.
-        with contextlib.suppress(OSError):
-            os.chdir(str(frame["cwd"]))
-        names = ("slots", "options", "launch", "commands", "environment", "log")
-        connect = str(frame["connect"])
-        agent = [*frame["agent"], connect, str(frame["slots"])]
-        self.wish = Wish(agent=agent, connect=connect, token=str(frame["token"]), **{name: frame[name] for name in names})
-        try:
-            self.job = self.system.submit(self.wish)
-        except JobError as problem:
-            self.say("failed", text=f"--hf-backend: the job was not submitted; {problem}")
-            return False
-        self.say("job", name=f"{self.system.title} job {self.job}")
-        return True
+        self.job = job
+        # The file with its output, empty for none.
+        self.output = log
+        self.last = State("")
+        self.failures = 0
+        self.was_running = False
+        self.hurry_until = 0.0
 
     def watch(self) -> None:
         """Until the engine says `leave` or `cancel`, or goes away."""
@@ -92,7 +80,8 @@ class Watch:
             now = time.monotonic()
             over = self.last.kind == "gone"
             often = now < max(started + _FIRST, self.hurry_until)
-            word = self.next_word(3600 if over else _OFTEN if often else _SELDOM)
+            frame = self.engine.next_word(3600 if over else _OFTEN if often else _SELDOM)
+            word = frame["t"] if frame is not None else ""
             if word == "leave":
                 return
             if word == "cancel":
@@ -121,29 +110,46 @@ class Watch:
         self.last = state
         if state.kind == "running" and not self.was_running:
             self.was_running = True
-            self.say("running")
+            self.engine.say("running")
         elif state.kind == "waiting" and state.hopeless:
-            self.say("hopeless", text=state.text)
+            self.engine.say("hopeless", text=state.text)
         elif state.kind == "waiting" and state.text not in ("", "None"):
-            self.say("state", text=state.text)
+            self.engine.say("state", text=state.text)
         elif state.kind == "gone":
-            self.say("gone", text=state.text + self.log())
+            self.engine.say("gone", text=state.text + self.log())
 
     def log(self) -> str:
         """The end of what the job has written, where that can be seen from here."""
         try:
-            text = Path(self.wish.log).read_text(errors="replace")[-_LOG_TAIL:].strip() if self.wish.log else ""
+            text = Path(self.output).read_text(errors="replace")[-_LOG_TAIL:].strip() if self.output else ""
         except OSError:
             return ""
         return f". It had written:\n{text}" if text else ""
 
     def cancel(self) -> None:
-        if not self.job or self.last.kind == "gone":
+        if self.last.kind == "gone":
             return
         for _ in range(3):
             with contextlib.suppress(JobError):
                 self.system.cancel(self.job)
                 return
+
+
+def submit(engine: Engine, frame: wire.Frame) -> Optional[Watch]:
+    """None if the batch system has refused, which the engine knows then."""
+    system = system_named(str(frame["system"]))
+    assert system is not None, "the controller has checked it"
+    # Batch systems start jobs where they were submitted.
+    with contextlib.suppress(OSError):
+        os.chdir(str(frame["cwd"]))
+    names = ("token", "slots", "options", "launch", "commands", "environment", "log")
+    agent = [*frame["agent"], str(frame["connect"]), str(frame["slots"])]
+    try:
+        job = system.submit(Wish(agent=agent, **{name: frame[name] for name in names}))
+    except JobError as problem:
+        engine.say("failed", text=f"--hf-backend: the job was not submitted; {problem}")
+        return None
+    return Watch(engine, system, job, str(frame["log"]))
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
@@ -152,14 +158,19 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     # Ctrl-C and the end of a session are for others; the job is given back when the engine's socket ends.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    watch = Watch(socket.socket(fileno=parser.parse_args(arguments).fd))
+    engine = Engine(socket.socket(fileno=parser.parse_args(arguments).fd))
+    watch = None
     try:
-        if watch.submit():
+        frame = engine.channel.receive()
+        watch = submit(engine, frame) if frame is not None else None
+        if watch is not None:
+            engine.say("job", name=f"{watch.system.title} job {watch.job}")
             watch.watch()
     except Gone:
-        watch.cancel()
+        if watch is not None:
+            watch.cancel()
     # Nothing that was made for this run stays.
-    if watch.wish.log:
+    if watch is not None and watch.output:
         with contextlib.suppress(OSError):
-            Path(watch.wish.log).unlink()
+            Path(watch.output).unlink()
     return 0

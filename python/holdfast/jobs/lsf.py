@@ -28,10 +28,10 @@ class Lsf(BatchSystem):
             printed = run(["bjobs", "-noheader", "-o", "stat exit_code pend_reason delimiter='|'", job])
         except JobError as problem:
             if "is not found" in str(problem):
-                return State("gone", "has ended, and LSF has forgotten how")
+                return self.forgotten()
             raise
         if "is not found" in printed or not printed.strip():
-            return State("gone", "has ended, and LSF has forgotten how")
+            return self.forgotten()
         state, _, rest = printed.strip().splitlines()[0].partition("|")
         code, _, reason = rest.partition("|")
         if state in ("PEND", "PSUSP", "WAIT", "PROV"):

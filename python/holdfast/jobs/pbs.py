@@ -33,7 +33,7 @@ class Pbs(BatchSystem):
             printed = run(["qstat", "-x", "-f", job])
         except JobError as problem:
             if re.search(r"Unknown Job|has finished", str(problem), re.IGNORECASE):
-                return State("gone", "has ended, and PBS has forgotten how")
+                return self.forgotten()
             printed = run(["qstat", "-f", job])
         match = _STATE.search(printed)
         state = match[1] if match is not None else ""

@@ -62,7 +62,7 @@ class Slurm(BatchSystem):
             printed = run(["scontrol", "--oneliner", "show", "job", job])
         except JobError as problem:
             if "Invalid job id" in str(problem):
-                return State("gone", "has ended, and Slurm has forgotten how")
+                return self.forgotten()
             raise
         fields = dict(_FIELD.findall(printed))
         state = fields.get("JobState", "")
