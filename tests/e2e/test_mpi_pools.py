@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -132,6 +133,32 @@ def test_c_fails(comm): assert 0
     assert [attempts[f"test_state.py::test_{name}[2]"] for name in ("a_changes", "b_suffers")] == [1, 2]
 
 
+def test_new_ranks_are_not_those_of_another_pool(suite, one_mpi):
+    """There are two pools of one rank, both used, when a test fails in one of them."""
+    suite.write(
+        test_state=HEAD
+        + """
+state = []
+@par(1)
+@pytest.mark.parametrize("i", range(2))
+def test_a_changes(comm, i):
+    state.append(1)
+    open(f"changed-{i}", "w").close()
+    deadline = time.monotonic() + 30
+    while not os.path.exists(f"changed-{1 - i}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+@par(1)
+def test_b_suffers(comm): assert state == []
+"""
+    )
+    run = suite.run(*REUSE)
+    assert set(run.verdicts.values()) == {"passed"} and len(run.verdicts) == 3, run.output
+    assert run.notes["test_state.py::test_b_suffers[1]"] == ["polluted"], run.notes
+    (attempts,) = [event["attempts"] for event in run.events if event["event"] == "verdict" and "suffers" in event["id"]]
+    assert attempts == 2
+
+
 def test_what_a_test_leaves_in_mpi_is_taken_away_and_charged_to_it(suite, mpi):
     suite.write(
         test_left=HEAD
@@ -253,8 +280,8 @@ def test_turns(comm, i):
     assert left(suite) == []
 
 
-@pytest.mark.parametrize("how", ["interrupt", "kill"])
-def test_a_run_that_is_ended_leaves_nothing(suite, one_mpi, until, how):
+@pytest.mark.parametrize("how", ["interrupt", "kill", "kill the engine"])
+def test_a_run_that_is_ended_leaves_nothing(suite, one_mpi, until, tree, how):
     suite.write(
         test_sleep=HEAD
         + """
@@ -268,12 +295,19 @@ def test_sleeps(comm):
     )
     process = suite.start(*REUSE, "--hf-dist=sequential", "--hf-grace=1")
     until((suite.root / "begun").exists, "the test has not begun")
-    process.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
+    if how == "kill the engine":
+        os.kill(tree(process).engine, signal.SIGKILL)
+    else:
+        process.send_signal(signal.SIGINT if how == "interrupt" else signal.SIGKILL)
     run = suite.finish(process)
-    assert run.code == (2 if how == "interrupt" else -signal.SIGKILL), run.output
-    if how == "kill":
+    assert run.code == {"interrupt": 2, "kill": -signal.SIGKILL, "kill the engine": 12}[how], run.output
+    if how == "kill the engine":
         # Nobody was there to remove the folders of its worlds; the next run does.
+        worlds = [name for name in left(suite) if name.startswith("holdfast-world-")]
+        assert worlds != []
         assert suite.run(*REUSE, "-k", "test_a").code == 0
+        assert not set(worlds) & set(left(suite))
+        return
     until(lambda: left(suite) == [], "something is left")
 
 

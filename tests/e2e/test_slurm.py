@@ -246,15 +246,16 @@ def test_ctrl_c_ends_the_tests_and_the_job(suite, slurm):
     assert (suite.root / "torn").exists(), "its teardown did not run"
 
 
-def test_ctrl_c_while_the_job_waits(suite, slurm):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_job_that_waits_is_given_back(suite, slurm, how):
     suite.write(test_one="def test_one(): pass\n")
     blocking = slurm.command("sbatch", "--parsable", "--exclusive", "-N3", "--output=/dev/null", "--wrap=sleep 100")
     try:
         process = suite.start(*ONE)
         wait_until(lambda: len(slurm.jobs()) == 2, "the job was not submitted")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         run = suite.finish(process)
-        assert run.code == 2, run.output
+        assert run.code == (2 if how == signal.SIGINT else -signal.SIGKILL), run.output
         wait_until(lambda: slurm.jobs() == [blocking], "the job was not cancelled")
     finally:
         slurm.command("scancel", blocking)
