@@ -154,10 +154,14 @@ def test_after(): pass
 
 @contextlib.contextmanager
 def started(suite: Any, *args: str) -> Iterator[Any]:
-    """A run whose test_sleeps has begun."""
+    """A run whose test_sleeps has begun. Its test_quick runs beside it and is over as well, its verdict told."""
     process = suite.start(*args)
+
+    def ready() -> bool:
+        return (suite.root / "begun").exists() and suite.log.exists() and "test_quick" in suite.log.read_text()
+
     try:
-        wait_until(lambda: (suite.root / "begun").exists() or process.poll() is not None, "the test has not begun")
+        wait_until(lambda: ready() or process.poll() is not None, "the test has not begun")
         assert process.poll() is None, process.communicate()[0]
         yield process
     finally:
