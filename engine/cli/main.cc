@@ -14,6 +14,7 @@
 #include "inventory/cpus.h"
 #include "inventory/gpu_helper.h"
 #include "inventory/memory.h"
+#include "mpi/launchers.h"
 #include "mpi/pmix_link.h"
 #include "os/tcp.h"
 #include "run/dispatcher.h"
@@ -160,6 +161,9 @@ int main(int argc, char** argv) {
   std::string pmix_folder;
   pmix->add_option("--fd", helper_fd, "socket to the engine")->required();
   pmix->add_option("--folder", pmix_folder, "for its files")->required();
+  CLI::App* lender = app.add_subcommand("lend", "what mpirun or srun starts for a rank")->group("");
+  std::string lend_to;
+  lender->add_option("name", lend_to, "the engine's socket")->required();
   CLI::App* agent_command =
       app.add_subcommand("agent", "the engine of a node of a job: runs tests for the engine that it dials");
   Agent agent;
@@ -173,6 +177,7 @@ int main(int argc, char** argv) {
   if (gpus->parsed()) return holdfast::inventory::print_gpus();
   if (helper->parsed()) return holdfast::inventory::serve_gpus(helper_fd);
   if (pmix->parsed()) return holdfast::mpi::serve_pmix(helper_fd, pmix_folder);
+  if (lender->parsed()) return holdfast::mpi::lend(lend_to);
   if (probe->parsed()) return holdfast::inventory::probe_gpu(vendor);
 
   if (cpus->parsed()) {

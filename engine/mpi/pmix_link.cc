@@ -14,6 +14,15 @@ namespace {
 // Seconds. PMIx_server_init takes some tens of milliseconds, and what comes after it less than one.
 constexpr double kLimit = 20;
 
+// Open MPI 4 does not look for a PMIx server unless it thinks that a launcher which it knows has started it. (This one is
+// IBM's jsrun. With the address of a daemon of its own, `OMPI_MCA_orte_local_daemon_uri`, it also tries to talk to that, and
+// one rank in two hundred died in MPI_Finalize where CPUs were short.) And it is not to bind ranks to cores that it has not
+// asked anybody for.
+const std::vector<std::pair<const char*, const char*>> kOpenMpi = {
+    {"JSM_JSRUN_PORT", "1"},
+    {"OMPI_MCA_hwloc_base_binding_policy", "none"},
+};
+
 }  // namespace
 
 PmixLink::~PmixLink() {
@@ -36,8 +45,8 @@ bool PmixLink::start() {
       [this](const std::string&) { lost("the PMIx server has died"); });
 }
 
-void PmixLink::begin(const std::string& name, int size, OnBegun then) {
-  Waiting& waiting = waiting_[name];
+void PmixLink::begin(const std::string& world, int size, OnBegun then) {
+  Waiting& waiting = waiting_[world];
   waiting.then = std::move(then);
   if (!start()) {
     lost("the PMIx server cannot be started");
@@ -45,10 +54,13 @@ void PmixLink::begin(const std::string& name, int size, OnBegun then) {
   }
   waiting.timer = loop_.call_after(os::seconds(kLimit),
                                    [this] { lost(fmt::format("the PMIx server does not answer within {:g} s", kLimit)); });
-  helper_.send({{"t", "begin"}, {"name", name}, {"size", size}});
+  helper_.send({{"t", "begin"}, {"name", world}, {"size", size}});
 }
 
-void PmixLink::end(const std::string& name) { helper_.send({{"t", "end"}, {"name", name}}); }
+void PmixLink::end(const std::string& world) {
+  if (auto waiting = waiting_.extract(world); !waiting.empty()) loop_.cancel(waiting.mapped().timer);
+  helper_.send({{"t", "end"}, {"name", world}});
+}
 
 void PmixLink::on_frame(const wire::Json& frame) {
   const std::string type = frame.value("t", "");
@@ -62,7 +74,13 @@ void PmixLink::on_frame(const wire::Json& frame) {
   OnBegun then = std::move(found->second.then);
   loop_.cancel(found->second.timer);
   waiting_.erase(found);
-  then(Begun{frame.value("ranks", std::vector<wire::Json>{}), frame.value("problem", "")});
+  Begun begun;
+  begun.environments = frame.value("ranks", std::vector<wire::Json>{});
+  begun.problem = frame.value("problem", "");
+  for (wire::Json& environment : begun.environments) {
+    for (const auto& [key, value] : kOpenMpi) environment[key] = value;
+  }
+  then(std::move(begun));
 }
 
 void PmixLink::lost(const std::string& why) {
@@ -70,7 +88,11 @@ void PmixLink::lost(const std::string& why) {
   std::map<std::string, Waiting> gangs = std::exchange(waiting_, {});
   for (auto& [name, waiting] : gangs) loop_.cancel(waiting.timer);
   loop_.call_after({}, [old, gangs, why] {
-    for (const auto& [name, waiting] : gangs) waiting.then(Begun{{}, why});
+    for (const auto& [name, waiting] : gangs) {
+      Begun begun;
+      begun.problem = why;
+      waiting.then(std::move(begun));
+    }
   });
 }
 

@@ -10,30 +10,20 @@
 #include <string>
 #include <vector>
 
+#include "mpi/manager.h"
 #include "os/loop.h"
 #include "wire/helper_process.h"
 
 namespace holdfast::mpi {
 
-class PmixLink {
+class PmixLink final : public Manager {
  public:
-  /// The environment to add for each rank; or what is wrong.
-  struct Begun {
-    std::vector<wire::Json> ranks;
-    std::string problem;
-  };
-  using OnBegun = std::function<void(Begun begun)>;
-  using OnAbort = std::function<void(const std::string& name, int rank, int code)>;
-
   PmixLink(os::Loop& loop, OnAbort on_abort) : loop_(loop), on_abort_(std::move(on_abort)), helper_(loop) {}
-  ~PmixLink();
-  PmixLink(const PmixLink&) = delete;
-  PmixLink& operator=(const PmixLink&) = delete;
+  ~PmixLink() override;
 
-  /// Registers a gang of this name. `then` is never called from inside.
-  void begin(const std::string& name, int size, OnBegun then);
-  void end(const std::string& name);
-  [[nodiscard]] bool owns(pid_t pid) const { return helper_.owns(pid); }
+  void begin(const std::string& world, int size, OnBegun then) override;
+  void end(const std::string& world) override;
+  [[nodiscard]] bool owns(pid_t pid) const override { return helper_.owns(pid); }
 
  private:
   bool start();

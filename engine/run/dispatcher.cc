@@ -295,7 +295,12 @@ void Dispatcher::on_ready(const wire::Json& frame) {
   dealing_.keep_order = frame.value("keep_order", false);
   cold_reason_ = frame.value("reason", "");
   const wire::Json mpi = frame.value("mpi", wire::Json::object());
-  mpi_ = Mpi{mpi.value("manager", ""), mpi.value("problem", "")};
+  mpi_.manager = mpi.value("manager", "");
+  mpi_.problem = mpi.value("problem", "");
+  const wire::Json launch = mpi.value("launch", wire::Json::object());
+  mpi_.launch.argv = launch.value("argv", std::vector<std::string>{});
+  mpi_.launch.environment = launch.value("environment", std::map<std::string, std::string>{});
+  mpi_.launch.without = launch.value("without", std::vector<std::string>{});
   tell(frame);
   // Nothing was found that could make the controller say no, and it has yet to read what was collected: begin at once.
   if (frame.value("go", false) && fatal_.empty() && !is_node()) run_tests();
@@ -1028,7 +1033,7 @@ void Dispatcher::abort_run() {
 void Dispatcher::end() {
   farm_.reset();
   devices_.reset();
-  pmix_.reset();
+  manager_.reset();
   os::kill_descendants(::getpid(), [](pid_t) { return false; });
   forget_worlds();
   // A killed process needs a moment to be gone; its control group can be removed only then.
@@ -1051,9 +1056,9 @@ void Dispatcher::end() {
 void Dispatcher::kill_strays() {
   for (pid_t child : os::children_of(::getpid())) {
     bool ours = root_->owns(child) || broker_.owns(child) || (devices_ != nullptr && devices_->owns(child)) ||
-                (pmix_ != nullptr && pmix_->owns(child)) || std::any_of(slots_.begin(), slots_.end(), [child](const auto& s) {
-                  return s->zygote_pid() == child || s->looks_with(child);
-                });
+                (manager_ != nullptr && manager_->owns(child)) ||
+                std::any_of(slots_.begin(), slots_.end(),
+                            [child](const auto& s) { return s->zygote_pid() == child || s->looks_with(child); });
     if (ours) continue;
     for (pid_t below : os::descendants_of(child)) ::kill(below, SIGKILL);
     ::kill(child, SIGKILL);

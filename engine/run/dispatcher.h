@@ -19,7 +19,7 @@
 #include "inventory/memory.h"
 #include "journal/history.h"
 #include "journal/ledger.h"
-#include "mpi/pmix_link.h"
+#include "mpi/launchers.h"
 #include "os/cgroup.h"
 #include "os/loop.h"
 #include "plan/cpu_book.h"
@@ -217,12 +217,15 @@ class Dispatcher {
   void retire_in(int slot);
   void rank_gone(int slot, bool by_itself);
   void forget_worlds();
-  void start_ranks(Gang& gang, std::vector<wire::Json> environments);
+  std::unique_ptr<mpi::Manager> new_manager();
+  void start_ranks(Gang& gang, mpi::Manager::Begun begun);
   void pin(Gang& gang);
   void share_devices(Order& order, const Gang& gang, std::size_t rank);
   void fail_gang(Gang& gang, const std::string& problem);
   void on_rank_ended(Gang& gang, Attempt attempt);
+  Gang* gang_of_world(const std::string& world);
   void on_abort(const std::string& world, int rank, int code);
+  void on_launcher_lost(const std::string& world);
   void end_others_after(Gang& gang, double grace);
   bool rank_abandoned(std::size_t test, int slot);
   void end_gang(Gang& gang);
@@ -335,14 +338,15 @@ class Dispatcher {
   int judged_again_ = 0;  ///< Tests that wait for a pristine process.
   /// How ranks of this run's MPI find each other.
   struct Mpi {
-    std::string manager;  ///< `pmix`, `pmi`, or empty where it cannot be started here:
+    std::string manager;  ///< `pmix`, `pmi`, `launcher`, or empty where it cannot be started here:
     std::string problem;  ///< why.
+    mpi::LaunchCommand launch;
   };
   Mpi mpi_;
   std::map<std::size_t, std::unique_ptr<Gang>> gangs_;  ///< By test.
   std::map<int, std::size_t> gang_of_;                  ///< By slot.
   std::map<int, std::shared_ptr<World>> worlds_;        ///< By slot whose worker is a rank: what it has joined.
-  std::unique_ptr<mpi::PmixLink> pmix_;                 ///< Absent until a gang needs it.
+  std::unique_ptr<mpi::Manager> manager_;               ///< Absent until a gang needs it.
   int last_gang_ = 0;
   bool swept_ = false;  ///< What engines that have died have left of worlds is removed.
   bool pins_ = false;   ///< Each rank to CPUs of its own.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <set>
 
+#include "mpi/pmi_servers.h"
+#include "mpi/pmix_link.h"
 #include "run/dispatcher.h"
 
 namespace holdfast::run {
@@ -18,15 +20,6 @@ constexpr double kGangGrace = 1.0;
 constexpr double kDeadGrace = 0.2;
 // And when one has called MPI_Abort, which is to end all.
 constexpr double kAbortGrace = 0.1;
-
-// Open MPI 4 does not look for a PMIx server unless it thinks that a launcher which it knows has started it. (This one is
-// IBM's jsrun. With the address of a daemon of its own, `OMPI_MCA_orte_local_daemon_uri`, it also tries to talk to that, and
-// one rank in two hundred died in MPI_Finalize where CPUs were short.) And it is not to bind ranks to cores that it has not
-// asked anybody for.
-const std::vector<std::pair<const char*, const char*>> kOpenMpi = {
-    {"JSM_JSRUN_PORT", "1"},
-    {"OMPI_MCA_hwloc_base_binding_policy", "none"},
-};
 
 }  // namespace
 
@@ -86,7 +79,7 @@ void Dispatcher::begin_gang(Order order) {
       std::set<int>(world->slots.begin(), world->slots.end()) == std::set<int>(gang.slots.begin(), gang.slots.end())) {
     gang.world = world;
     gang.slots = world->slots;
-    start_ranks(gang, std::vector<wire::Json>(gang.slots.size(), wire::Json::object()));
+    start_ranks(gang, {});
     return;
   }
   gang.waiting = true;
@@ -154,41 +147,37 @@ void Dispatcher::open_world(Gang& gang) {
   if (!std::exchange(swept_, true)) sweep_folders();
   make_folder(*world);
   pin(gang);
-  int size = static_cast<int>(gang.slots.size());
-  if (mpi_.manager == "pmi") {
-    world->pmi = std::make_unique<mpi::PmiServer>(
-        loop_, size, world->name, [this, name = world->name](int rank, int code) { on_abort(name, rank, code); });
-    start_ranks(gang, std::vector<wire::Json>(gang.slots.size(), wire::Json::object()));
-    return;
-  }
-  if (mpi_.manager != "pmix") {
+  if (manager_ == nullptr) manager_ = new_manager();
+  if (manager_ == nullptr) {
     fail_gang(gang, mpi_.problem);
     return;
   }
-  if (pmix_ == nullptr) {
-    pmix_ = std::make_unique<mpi::PmixLink>(
-        loop_, [this](const std::string& name, int rank, int code) { on_abort(name, rank, code); });
-  }
-  pmix_->begin(world->name, size, [this, test = gang.test, world](mpi::PmixLink::Begun begun) {
+  manager_->begin(world->name, static_cast<int>(gang.slots.size()), [this, test = gang.test, world](mpi::Manager::Begun begun) {
     auto found = gangs_.find(test);
     if (found == gangs_.end() || found->second->world != world) return;  // Stopped in the meantime.
-    if (!begun.problem.empty()) {
+    if (begun.problem.empty()) {
+      start_ranks(*found->second, std::move(begun));
+    } else {
       fail_gang(*found->second, begun.problem);
-      return;
     }
-    for (wire::Json& environment : begun.ranks) {
-      for (const auto& [key, value] : kOpenMpi) environment[key] = value;
-    }
-    start_ranks(*found->second, std::move(begun.ranks));
   });
 }
 
-void Dispatcher::start_ranks(Gang& gang, std::vector<wire::Json> environments) {
+/// For the library that the tests have; none where they have none.
+std::unique_ptr<mpi::Manager> Dispatcher::new_manager() {
+  auto aborted = [this](const std::string& world, int rank, int code) { on_abort(world, rank, code); };
+  if (mpi_.manager == "pmi") return std::make_unique<mpi::PmiServers>(loop_, aborted);
+  if (mpi_.manager == "pmix") return std::make_unique<mpi::PmixLink>(loop_, aborted);
+  if (mpi_.manager != "launcher") return nullptr;
+  return std::make_unique<mpi::Launchers>(loop_, mpi_.launch, [this](const std::string& world) { on_launcher_lost(world); });
+}
+
+/// `begun`: what joins them; empty where they have joined already.
+void Dispatcher::start_ranks(Gang& gang, mpi::Manager::Begun begun) {
   gang.started = true;
   std::size_t test = gang.test;
   std::shared_ptr<World> world = gang.world;
-  // Beside a test that has ranks of its own, those of another world may wait in the slot.
-  bool joins = world_in(world->slots.front()) != world.get();
+  begun.environments.resize(gang.slots.size(), wire::Json::object());
   std::vector<int> slots = gang.slots;  // A slot that cannot begin may be the end of the gang.
   for (std::size_t rank = 0; rank < slots.size(); ++rank) {
     auto still = gangs_.find(test);
@@ -205,13 +194,9 @@ void Dispatcher::start_ranks(Gang& gang, std::vector<wire::Json> environments) {
                  {"size", slots.size()},
                  {"name", gang.name},
                  {"folder", world->folder},
-                 {"environment", std::move(environments[rank])},
+                 {"environment", std::move(begun.environments[rank])},
                  {"cpus", std::vector<int>(mine, mine + static_cast<std::ptrdiff_t>(each))}};
-    if (world->pmi != nullptr && joins) {
-      if (Result<os::Fd> socket = world->pmi->connect(static_cast<int>(rank))) {
-        order.pmi = std::make_shared<os::Fd>(std::move(*socket));
-      }
-    }
+    if (!begun.sockets.empty()) order.pmi = std::make_shared<os::Fd>(std::move(begun.sockets[rank]));
     share_devices(order, gang, rank);
     slot->begin(order, queue_.waiting() > 0 && !world->kept);
   }
@@ -273,16 +258,36 @@ void Dispatcher::on_rank_ended(Gang& gang, Attempt attempt) {
   if (failed && gang.timer == 0) end_others_after(gang, is_pytest_verdict(verdict) ? kGangGrace : kDeadGrace);
 }
 
-void Dispatcher::on_abort(const std::string& world, int rank, int code) {
+Gang* Dispatcher::gang_of_world(const std::string& world) {
   auto found = std::find_if(gangs_.begin(), gangs_.end(), [&](const auto& entry) {
     return entry.second->world != nullptr && entry.second->world->name == world;
   });
-  if (found == gangs_.end()) return;
-  Gang& gang = *found->second;
+  return found == gangs_.end() ? nullptr : found->second.get();
+}
+
+void Dispatcher::on_abort(const std::string& world, int rank, int code) {
+  Gang* found = gang_of_world(world);
+  if (found == nullptr) return;
+  Gang& gang = *found;
   gang.aborted.emplace(rank, code);
   if (gang.first_failed < 0) gang.first_failed = rank;
   loop_.cancel(gang.timer);
   end_others_after(gang, kAbortGrace);
+}
+
+/// It has given its ranks up (a rank has called MPI_Abort, or somebody has ended it): they have lost what joined them.
+void Dispatcher::on_launcher_lost(const std::string& world) {
+  if (Gang* gang = gang_of_world(world)) {
+    gang->launcher_lost = true;
+    if (gang->left == 0) return;
+    loop_.cancel(gang->timer);
+    end_others_after(*gang, kAbortGrace);
+    return;
+  }
+  auto kept = std::find_if(worlds_.begin(), worlds_.end(), [&](const auto& entry) { return entry.second->name == world; });
+  if (kept == worlds_.end()) return;
+  std::shared_ptr<World> idle = kept->second;
+  discard(*idle);
 }
 
 void Dispatcher::end_others_after(Gang& gang, double grace) {
@@ -294,8 +299,9 @@ void Dispatcher::end_others_after(Gang& gang, double grace) {
     for (std::size_t rank = 0; rank < waiting.slots.size(); ++rank) {
       if (!waiting.attempts[rank]) others.push_back(rank);
     }
-    note(fmt::format("{}: rank {} has failed; the others ({}) have not ended by themselves, and are ended", ids_[test],
-                     waiting.first_failed, fmt::join(others, ", ")));
+    std::string why = waiting.first_failed < 0 ? "the launcher of its ranks has ended; those that are left"
+                                               : fmt::format("rank {} has failed; the others", waiting.first_failed);
+    note(fmt::format("{}: {} ({}) have not ended by themselves, and are ended", ids_[test], why, fmt::join(others, ", ")));
     std::vector<int> slots = waiting.slots;
     for (std::size_t rank : others) {
       if (Slot* slot = find(slots[rank])) slot->end_with_gang();
@@ -324,6 +330,18 @@ void Dispatcher::end_gang(Gang& gang) {
   if (gang.abandoned) {
     dissolve(test);
     on_abandoned(test, slot);
+    return;
+  }
+  bool wanted = gang.wants_words();
+  gang.asked = true;
+  if (wanted && manager_ != nullptr && manager_->explain(gang.world->name, [this, test](const std::string& words) {
+        auto found = gangs_.find(test);
+        if (found == gangs_.end()) return;
+        found->second->hear(words);
+        end_gang(*found->second);
+        wake_idle();
+        check_end();
+      })) {
     return;
   }
   gang.ended_well = gang.lives_on();
@@ -369,10 +387,8 @@ void Dispatcher::keep_world(const std::shared_ptr<World>& world, bool good) {
 
 void Dispatcher::close_world(const std::shared_ptr<World>& world) {
   cpus_.give_back(world->cpus);
-  if (pmix_ != nullptr && world->pmi == nullptr) pmix_->end(world->name);
+  if (manager_ != nullptr) manager_->end(world->name);
   remove_folder(*world);
-  // Its server may be what has called us.
-  loop_.call_after({}, [world] { world->pmi.reset(); });
 }
 
 /// At the end of the engine: nothing of theirs stays.

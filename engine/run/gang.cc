@@ -1,7 +1,10 @@
 #include "run/gang.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <cstdlib>
+
+#include "mpi/abort_words.h"
 
 namespace holdfast::run {
 
@@ -17,11 +20,9 @@ std::string verdict_of(const Attempt& attempt) {
 
 /// MPICH tells its process manager nothing of an MPI_Abort, but people, on the rank that has called it.
 std::optional<int> code_of_abort(const Attempt& attempt) {
-  constexpr const char* kWords = "application called MPI_Abort(comm=";
-  std::size_t at = attempt.err.rfind(kWords);
-  if (at == std::string::npos || attempt.evidence.done) return std::nullopt;
-  at = attempt.err.find(", ", at);
-  return at == std::string::npos ? 0 : std::atoi(attempt.err.c_str() + at + 2);
+  if (attempt.evidence.done) return std::nullopt;
+  std::optional<mpi::AbortCall> call = mpi::abort_call_in(attempt.err);
+  return call ? std::optional<int>(call->code) : std::nullopt;
 }
 
 /// protocol/result.md, `detail.ranks`.
@@ -53,6 +54,20 @@ std::size_t most_telling(const wire::Json& ranks) {
 int Gang::rank_in(int slot) const {
   auto found = std::find(slots.begin(), slots.end(), slot);
   return found == slots.end() ? -1 : static_cast<int>(found - slots.begin());
+}
+
+bool Gang::wants_words() const {
+  if (asked || abandoned || world == nullptr) return false;
+  return launcher_lost || std::any_of(attempts.begin(), attempts.end(),
+                                      [](const auto& attempt) { return attempt && verdict_of(*attempt) == "exited"; });
+}
+
+void Gang::hear(const std::string& said) {
+  words = said;
+  std::optional<mpi::AbortCall> call = mpi::abort_call_in(said);
+  if (!call) return;
+  int rank = call->rank >= 0 ? call->rank : std::max(first_failed, 0);
+  if (rank < static_cast<int>(attempts.size())) aborted.emplace(rank, call->code);
 }
 
 bool Gang::lives_on() const {
@@ -91,6 +106,9 @@ Attempt Gang::merge() {
     merged.evidence.survivors.insert(merged.evidence.survivors.end(), other.evidence.survivors.begin(),
                                      other.evidence.survivors.end());
     merged.evidence.leaks.insert(merged.evidence.leaks.end(), other.evidence.leaks.begin(), other.evidence.leaks.end());
+  }
+  if (launcher_lost && first_failed < 0) {
+    merged.evidence.problem = fmt::format("the launcher of its ranks has ended before them{}", words);
   }
   merged.slot = slots.front();
   merged.rank = static_cast<int>(chosen);

@@ -26,10 +26,17 @@ struct Gang {
   int first_failed = -1;                         ///< The rank that failed before all others; negative for none.
   std::map<int, int> aborted;                    ///< By rank that has called MPI_Abort: its code.
   bool ended_well = false;                       ///< lives_on(), of its end.
+  bool launcher_lost = false;                    ///< What had launched its ranks has given them up.
+  bool asked = false;                            ///< The manager, for what it has to say of the end.
+  std::string words;                             ///< What it has said.
   bool abandoned = false;                        ///< A rank was stopped, or its slot lost: nobody's verdict.
   os::TimerId timer = 0;                         ///< Until the others are ended, once one has failed.
 
   [[nodiscard]] int rank_in(int slot) const;
+  /// A rank has ended without having said so, or all have been ended for the launcher's sake: its words may tell why.
+  [[nodiscard]] bool wants_words() const;
+  /// The manager's, of how the ranks have ended.
+  void hear(const std::string& said);
   /// One attempt out of those of all ranks: that of the rank which explains the verdict, and `ranks` for each.
   Attempt merge();
   /// All ranks have ended well, and are there for another test.

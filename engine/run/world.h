@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "mpi/pmi_server.h"
 #include "os/fd.h"
 
 namespace holdfast::run {
@@ -17,10 +16,9 @@ struct World {
   os::Fd lock;             ///< On that folder: an engine that dies lets go of it, and the next one removes the folder.
   std::vector<int> slots;  ///< By rank.
   std::vector<int> cpus;   ///< That nobody else has; empty where ranks are not pinned.
-  std::unique_ptr<mpi::PmiServer> pmi;
-  bool kept = false;     ///< Its ranks stay when a test has ended well.
-  bool over = false;     ///< Nothing more runs in it.
-  std::size_t left = 0;  ///< Ranks that are kept, and have not gone.
+  bool kept = false;       ///< Its ranks stay when a test has ended well.
+  bool over = false;       ///< Nothing more runs in it.
+  std::size_t left = 0;    ///< Ranks that are kept, and have not gone.
 };
 
 /// Makes and locks the world's folder, if there can be one.

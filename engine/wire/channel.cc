@@ -7,32 +7,9 @@
 
 #include <array>
 
+#include "os/passing.h"
+
 namespace holdfast::wire {
-
-namespace {
-
-constexpr std::size_t kMaxFds = 8;
-
-ssize_t send_with_fds(int socket, const char* data, std::size_t size, const std::vector<os::Fd>& fds) {
-  iovec part{const_cast<char*>(data), size};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control{};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-    int* out = reinterpret_cast<int*>(CMSG_DATA(header));
-    for (const os::Fd& fd : fds) *out++ = fd.get();
-  }
-  return ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
-}  // namespace
 
 Channel::Channel(os::Loop& loop, os::Fd fd, std::size_t frame_limit) : loop_(loop), fd_(std::move(fd)), decoder_(frame_limit) {}
 
@@ -131,7 +108,7 @@ void Channel::deliver() {
 bool Channel::write_some() {
   while (!queue_.empty()) {
     Outgoing& out = queue_.front();
-    ssize_t n = send_with_fds(fd_.get(), out.bytes.data() + out.sent, out.bytes.size() - out.sent, out.fds);
+    ssize_t n = os::send_with_fds(fd_.get(), out.bytes.data() + out.sent, out.bytes.size() - out.sent, out.fds);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
     if (n < 0) {
       // The peer is gone. Its end shows up as end of file when reading, after what it still had to say.

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Generator
 from typing import Any, Optional
 
-from holdfast import streams
+from holdfast import launchers, streams
 from holdfast.wire import Frame
 
 # What ranks on one machine, which speak through memory, need no more than; on what the user has set we do not insist. Without it
@@ -61,9 +61,9 @@ def end_hold() -> None:
             os.environ[name] = value
 
 
-def prepare(wanted: str) -> Frame:
+def prepare(wanted: str, words: str) -> Frame:
     """In the root zygote, where tests with ranks were collected: loads MPI for all forks. Returns how its ranks find each other, in
-    the words of protocol/README.md (`ready`)."""
+    the words of protocol/README.md (`ready`). `words`: the user's, for a launcher."""
     hold_back()
     try:
         from mpi4py import MPI
@@ -78,6 +78,11 @@ def prepare(wanted: str) -> Frame:
     library = MPI.Get_library_version().replace("\0", "").strip().split("\n")[0]
     _tuning.update(_tuning_of(library))
     _draw_topology()
+    if wanted in launchers.LAUNCHERS:
+        found = launchers.launch(wanted, library, words, _tuning)
+        # Ranks, and what the launcher starts at their wish, are to agree.
+        _tuning.update(found.get("launch", {}).get("environment", {}))
+        return {**found, "library": library}
     return {"manager": wanted if wanted != "auto" else _manager_of(library), "library": library}
 
 
@@ -146,7 +151,7 @@ class Rank:
             os.environ.update(dict.fromkeys(_PLACES, str(order["folder"])))
         if fds:
             os.set_inheritable(fds[0], True)
-            os.environ.update(PMI_FD=str(fds[0]), PMI_RANK=str(self.rank), PMI_SIZE=str(self.size))
+            os.environ["PMI_FD"] = str(fds[0])
 
     def initialise(self) -> None:
         """Raises RuntimeError if the ranks have not found each other: MPI then believes that each is alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
@@ -13,6 +14,7 @@ import pytest
 
 from holdfast import backend, outer, wrap
 from holdfast.compat import fkit, pytest_parallel
+from holdfast.launchers import LAUNCHERS, against_srun
 from holdfast.wrap import Wrap
 
 DEFAULT_TIMEOUT = 600.0
@@ -193,11 +195,13 @@ OPTIONS = (
     ),
     _Option(
         "--hf-mpi",
-        one_of("auto", "pmix", "pmi"),
+        one_of("auto", "pmix", "pmi", *LAUNCHERS),
         "auto",
-        "how ranks of MPI tests find each other: PMIx (Open MPI), PMI (MPICH); auto: as the library of mpi4py wants it",
-        "auto|pmix|pmi",
+        "how ranks of MPI tests find each other: by our PMIx (Open MPI) or PMI (MPICH), as mpi4py's library wants (auto), or as "
+        "processes of the library's own mpirun or of srun",
+        "auto|pmix|pmi|mpirun|srun",
     ),
+    _Option("--hf-mpi-options", str, "", "words for that mpirun or srun", "WORDS"),
     _Option(
         "--hf-backend",
         one_of(*backend.BACKENDS),
@@ -342,8 +346,16 @@ def _has_terminal() -> bool:
         os.close(terminal)
 
 
-def mpi_of(config: pytest.Config) -> str:
-    return str(value_of(config, config.option, OPTION["hf_mpi"]))
+def mpi_of(config: pytest.Config) -> tuple[str, str]:
+    """Who joins ranks, and the user's words for it. Raises pytest.UsageError."""
+    manager, words = (str(value_of(config, config.option, OPTION[name])) for name in ("hf_mpi", "hf_mpi_options"))
+    if words and manager not in LAUNCHERS:
+        raise pytest.UsageError(f"--hf-mpi-options are for a launcher of ranks; add --hf-mpi={' or --hf-mpi='.join(LAUNCHERS)}")
+    try:
+        shlex.split(words)
+    except ValueError as problem:
+        raise pytest.UsageError(f"--hf-mpi-options={words!r} cannot be read as words of a shell: {problem}") from None
+    return manager, words
 
 
 def wants_leaks(config: pytest.Config) -> bool:
@@ -380,6 +392,7 @@ def settings_of(config: pytest.Config) -> Settings:
     slots = slots_of(config, config.option)
     journal = _journal_path(config, values["hf_journal"], resume, notes)
     where = backend.settings(values, slots, journal, base, interactive)
+    _refuse_launcher(mpi_of(config)[0], where is None)
     return Settings(
         slots=slots,
         isolation=values["hf_isolate"],
@@ -412,6 +425,12 @@ def _gpus(config: pytest.Config, values: dict[str, Any]) -> dict[str, Any]:
         # pytest-fkit's default; on a machine without GPUs its tests run all the same.
         found.update(per_slot=fkit.gpus_per_worker(config, config.option), soft=True)
     return found
+
+
+def _refuse_launcher(manager: str, here: bool) -> None:
+    problem = against_srun() if manager == "srun" and here else ""
+    if problem:
+        raise pytest.UsageError(f"--hf-mpi=srun: {problem}")
 
 
 def is_interactive(options: argparse.Namespace) -> bool:

@@ -160,7 +160,7 @@ class RootWorker:
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})
         self.has_ranks = any("ranks" in entry.get("demand", ()) for entry in descriptions)
-        mpi_ready = mpi.prepare(options.mpi_of(self.config)) if self.has_ranks else {}
+        mpi_ready = mpi.prepare(*options.mpi_of(self.config)) if self.has_ranks else {}
         reason = f"each runs under {wrap.name}" if wrap is not None else forksafe.reason_against()
         self.channel.send(
             {

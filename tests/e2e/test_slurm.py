@@ -138,6 +138,30 @@ def test_one_fails(comm):
     assert "rank 0: waited in MPI_Barrier" in run.output
 
 
+@pytest.mark.parametrize(("library", "launcher"), [("openmpi", "srun"), ("mpich", "srun"), ("openmpi", "mpirun"), ("mpich", "mpirun")])
+def test_launchers_of_ranks_in_a_job(suite, slurm, library, launcher, tmp_path_factory):
+    use(suite, library, tmp_path_factory.mktemp("mpi"))
+    suite.write(
+        test_ranks=HEAD
+        + """
+import holdfast
+@holdfast.mark.parallel([1, 2])
+def test_ranks(comm):
+    from mpi4py import MPI
+    assert comm.allreduce(1) == comm.size == MPI.COMM_WORLD.size
+    # With srun a step of its own, not the agent's.
+    assert (os.environ["SLURM_STEP_ID"] != "0") == LAUNCHED_BY_SRUN
+@holdfast.mark.parallel(2)
+def test_one_fails(comm):
+    if comm.rank == 1: assert False, "the second"
+    comm.barrier()
+""".replace("LAUNCHED_BY_SRUN", str(launcher == "srun"))
+    )
+    run = suite.run("--scheduler=slurm", "--n-workers=4", "--slurm-options=-N2 --ntasks-per-node=2", f"--hf-mpi={launcher}")
+    assert run.short() == {"test_ranks[1]": "passed", "test_ranks[2]": "passed", "test_one_fails[2]": "failed"}, run.output
+    assert "rank 0: waited in MPI_Barrier" in run.output
+
+
 SLEEPERS = (
     HEAD
     + """
