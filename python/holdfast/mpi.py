@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Generator
 from typing import Any, Optional
@@ -36,6 +37,9 @@ _PLACES = ("OMPI_MCA_btl_vader_backing_directory", "OMPI_MCA_btl_sm_backing_dire
 _tuning: dict[str, str] = {}
 # The descriptor of what hwloc knows of this machine; negative where it could not be had.
 _topology = -1
+
+# Seconds that a library's threads may take to have nothing to do after MPI_Init; much less than a millisecond, mostly.
+_SETTLES = 1.0
 
 # The rank that this process is; None where its test has none.
 _process: Optional[Rank] = None
@@ -162,6 +166,8 @@ class Rank:
             with _known_topology():
                 MPI.Init_thread(_thread_level(MPI))
             _send_at_once(set(os.listdir("/proc/self/fd")) - before)
+            if MPI.get_vendor()[0] == "Open MPI":
+                _let_threads_settle()
         found = (MPI.COMM_WORLD.rank, MPI.COMM_WORLD.size)
         if found != (self.rank, self.size):
             library = MPI.Get_library_version().replace("\0", "").split("\n")[0]
@@ -230,6 +236,38 @@ def _keep_components() -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             ctypes.CDLL(path, mode=os.RTLD_NOLOAD | os.RTLD_NODELETE | os.RTLD_LAZY)
+
+
+def _let_threads_settle() -> None:
+    """Open MPI's MPI_Init tells PMIx which programming model is used, which PMIx's thread tells Open MPI's, which tells PMIx's that it has heard.
+    Where CPUs are short that can still be on its way in MPI_Finalize, which frees what the last step needs: one rank in two hundred
+    hung there. So the threads have to be found asleep, all of them, without one having run in between."""
+    deadline = time.monotonic() + _SETTLES
+    before: Optional[dict[str, str]] = None
+    while time.monotonic() < deadline:
+        asleep = {}
+        for thread in os.listdir("/proc/self/task"):
+            state, switches = _sleep_of(thread) if int(thread) != os.getpid() else ("S", "")
+            if state != "S":
+                break
+            asleep[thread] = switches
+        else:
+            if asleep == before:
+                return
+            before = asleep
+            continue
+        before = None
+        time.sleep(0.0002)
+
+
+def _sleep_of(thread: str) -> tuple[str, str]:
+    """Its state, and how often it has gone to sleep (proc(5): State, voluntary_ctxt_switches)."""
+    try:
+        with open(f"/proc/self/task/{thread}/status", encoding="ascii", errors="replace") as status:
+            fields = dict(line.split(":", 1) for line in status if line.startswith(("State", "voluntary_ctxt")))
+    except OSError:
+        return "S", ""  # It has ended.
+    return fields["State"].split()[0], fields["voluntary_ctxt_switches"].strip()
 
 
 def _send_at_once(descriptors: set[str]) -> None:

@@ -1,6 +1,6 @@
 """mpi4py's own tests on two ranks, as one test with one verdict.
 
-python tests/real/mpi4py_suite.py [openmpi|mpich]       downloads mpi4py's sources; run it where holdfast and mpi4py are installed
+python tests/real/mpi4py_suite.py [openmpi|mpich] [mpirun]      downloads mpi4py's sources; run it where holdfast and mpi4py are installed
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 VERSION = "4.1.2"
-# They start more processes, or connect to other programs, which is refused. With MPICH 4.0 test_util_sync hangs under mpiexec, too.
-LEFT_OUT = ("test_spawn", "test_dynproc", "test_util_pool", *(["test_util_sync"] if "mpich" in sys.argv else []))
+# They start more processes, or connect to other programs, which is refused unless a launcher does it. With MPICH 4.0 test_util_sync hangs under mpiexec, too.
+MORE = ("test_spawn", "test_dynproc", "test_util_pool")
+LEFT_OUT = (*([] if "mpirun" in sys.argv else MORE), *(["test_util_sync"] if "mpich" in sys.argv else []))
 SUITE = f"""
 import os, sys, unittest
 import holdfast, pytest
@@ -52,6 +53,7 @@ def main() -> int:
         suite.mkdir()
         (suite / "test_it.py").write_text(SUITE)
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--holdfast", "--hf-slots=2", "--hf-history=none", "-rP"]
+        command += [f"--hf-mpi={name}" for name in sys.argv[2:]]
         return subprocess.run(command, cwd=suite, env=env, check=False).returncode
 
 
