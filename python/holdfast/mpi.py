@@ -239,9 +239,9 @@ def _keep_components() -> None:
 
 
 def _let_threads_settle() -> None:
-    """Open MPI's MPI_Init tells PMIx which programming model is used, which PMIx's thread tells Open MPI's, which tells PMIx's that it has heard.
-    Where CPUs are short that can still be on its way in MPI_Finalize, which frees what the last step needs: one rank in two hundred
-    hung there. So the threads have to be found asleep, all of them, without one having run in between."""
+    """Open MPI's MPI_Init tells PMIx which programming model is used; PMIx's thread tells Open MPI's, which tells PMIx's that it has
+    heard. Where CPUs are short that can still be on its way in MPI_Finalize, which frees what the last step needs: one rank in two
+    hundred hung there. So the threads have to be found asleep, all of them, without one having run in between."""
     deadline = time.monotonic() + _SETTLES
     before: Optional[dict[str, str]] = None
     while time.monotonic() < deadline:
