@@ -146,6 +146,7 @@ void Dispatcher::configure(const wire::Json& frame) {
     // Its slots, and its temporary directory, are its own also where nodes share a file system, or a machine.
     const wire::Json node = frame.value("node", wire::Json::object());
     zygote["first_slot"] = node.value("first_slot", 0);
+    zygote["slots_here"] = options_.slots;
     if (zygote.value("basetemp", wire::Json()).is_string()) {
       zygote["basetemp"] = zygote["basetemp"].get<std::string>() + "/" + options_.node;
     }

@@ -12,7 +12,7 @@ import pytest
 from holdfast.amounts import bytes_in
 from holdfast.compat import benchmark, fkit
 from holdfast.compat.loaded import is_loaded
-from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, is_interactive, retries
+from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, is_for_jobs, is_interactive, retries
 from holdfast.parallel import EACH, Ranks, ranks_of
 from holdfast.wire import Frame
 
@@ -73,8 +73,10 @@ def _with_ranks(item: pytest.Item, given: dict[str, Any], ranks: Ranks) -> dict[
 
 
 def _slots(item: pytest.Item) -> int:
+    """All that one machine has. Where a job has not begun nobody knows, and any node will do, which then says what it has."""
     workers: Any = getattr(item.config, "workerinput", {})
-    return int(workers.get("workercount", 1))
+    in_a_job = is_for_jobs(item.config)
+    return int(workers.get("slots_here") or (1 if in_a_job else workers.get("workercount", 1)))
 
 
 def mark_names(item: pytest.Item) -> set[str]:

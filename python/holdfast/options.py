@@ -358,6 +358,12 @@ def mpi_of(config: pytest.Config) -> tuple[str, str]:
     return manager, words
 
 
+def is_for_jobs(config: pytest.Config) -> bool:
+    """Whether tests run in a job of a batch system."""
+    values = {"hf_backend": value_of(config, config.option, OPTION["hf_backend"]), **pytest_parallel.job_values(config.option)}
+    return bool(values["hf_backend"] != "local")
+
+
 def wants_leaks(config: pytest.Config) -> bool:
     """Whether tests are looked at for what they leave."""
     return bool(value_of(config, config.option, OPTION["hf_leaks"]) != "ignore")

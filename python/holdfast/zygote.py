@@ -29,6 +29,8 @@ class WorkerInfo:
     def __init__(self, config: wire.Frame) -> None:
         self.testrun_uid = str(config.get("testrun_uid") or uuid.uuid4().hex)
         self.slots = int(config.get("slots") or 1)
+        # Of this node of a job; 0 elsewhere.
+        self.slots_here = int(config.get("slots_here") or 0)
         # Its slot 0 in the numbers of the run: there may be other machines.
         self.first_slot = int(config.get("first_slot") or 0)
         self.argv = list(config.get("argv") or sys.argv)
@@ -41,6 +43,7 @@ class WorkerInfo:
         return {
             "workerid": f"gw{self.first_slot + slot}",
             "workercount": self.slots,
+            "slots_here": self.slots_here,
             "testrunuid": self.testrun_uid,
             "mainargv": self.argv,
         }

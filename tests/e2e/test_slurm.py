@@ -17,6 +17,8 @@ import slurm_cluster
 from conftest import wait_until
 from mpi_libraries import use
 
+from holdfast import simgpu
+
 HEAD = """
 import os, signal, time, pytest
 NODE = os.environ.get("SLURMD_NODENAME")
@@ -437,3 +439,32 @@ def test_without_slurm_it_says_so(suite):
         check=False,
     )
     assert done.returncode == 4 and "sbatch is not in PATH" in done.stderr + done.stdout
+
+
+def test_gpus_of_a_node_are_leased_there(suite, slurm):
+    suite.write(
+        test_gpus=HEAD
+        + """
+import holdfast
+@pytest.mark.holdfast(gpus=1)
+@pytest.mark.parametrize("i", range(4))
+def test_apart(i):
+    with open(f"on-{os.environ['CUDA_VISIBLE_DEVICES']}", "x"): time.sleep(0.05)
+    os.unlink(f"on-{os.environ['CUDA_VISIBLE_DEVICES']}")
+@pytest.mark.holdfast(gpus=3)
+def test_too_many(): pass
+def test_plain(): pass
+"""
+    )
+    with simgpu.running(simgpu.parse("2x80GiB")) as sim:
+        suite.env = sim.environment(suite.env)
+        run = suite.run("--scheduler=slurm", "--n-workers=4", "-v")
+    expected = {**{f"test_apart[{i}]": "passed" for i in range(4)}, "test_plain": "passed", "test_too_many": "error"}
+    assert run.short() == expected, run.output
+
+
+def test_as_many_ranks_as_a_node_has_slots(suite, slurm, tmp_path_factory):
+    use(suite, "mpich", tmp_path_factory.mktemp("mpi"))
+    suite.write(test_all="import holdfast\n@holdfast.mark.parallel_from_context()\ndef test_all(comm): print(f'{comm.size} ranks')\n")
+    run = suite.run("--scheduler=slurm", "--slurm-options=-N1 --ntasks-per-node=3", "-rP")
+    assert run.code == 0 and "3 ranks" in run.output, run.output
