@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 
 #include "os/group_dirs.h"
@@ -25,10 +24,13 @@ int cpus_of_affinity() {
 }  // namespace
 
 std::vector<int> cpus_of_node(int node) {
+  return cpu_list(os::read_line(fmt::format("/sys/devices/system/node/node{}/cpulist", node)));
+}
+
+std::vector<int> cpu_list(const std::string& text) {
   std::vector<int> cpus;
-  // "0-3,8"
-  std::ifstream file(fmt::format("/sys/devices/system/node/node{}/cpulist", node));
-  for (std::string part; std::getline(file, part, ',');) {
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, ',');) {
     int first = 0;
     int last = 0;
     int count = std::sscanf(part.c_str(), "%d-%d", &first, &last);
@@ -37,20 +39,23 @@ std::vector<int> cpus_of_node(int node) {
   return cpus;
 }
 
-std::map<int, int> cpus_by_node() {
-  std::map<int, int> found;
+std::map<int, CpuPlace> places_of_cpus() {
+  std::map<int, CpuPlace> found;
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof set, &set) != 0) return found;
   for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) found[cpu] = 0;
+    if (!CPU_ISSET(cpu, &set)) continue;
+    std::vector<int> threads =
+        cpu_list(os::read_line(fmt::format("/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list", cpu)));
+    found[cpu] = CpuPlace{0, threads.empty() ? cpu : threads.front()};
   }
   std::error_code problem;
   for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/node", problem)) {
     int node = 0;
     if (std::sscanf(entry.path().filename().c_str(), "node%d", &node) != 1) continue;
     for (int cpu : cpus_of_node(node)) {
-      if (auto usable = found.find(cpu); usable != found.end()) usable->second = node;
+      if (auto usable = found.find(cpu); usable != found.end()) usable->second.node = node;
     }
   }
   return found;

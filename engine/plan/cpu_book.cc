@@ -4,43 +4,70 @@
 
 namespace holdfast::plan {
 
-void CpuBook::reset(const std::map<int, int>& cpus) {
-  nodes_ = cpus;
-  free_.clear();
-  for (auto [cpu, node] : cpus) free_[node].push_back(cpu);
+void CpuBook::reset(const std::map<int, Place>& cpus) {
+  core_of_.clear();
+  cores_.clear();
+  std::map<int, int> lowest;  // By the caller's number of the core.
+  for (const auto& [cpu, place] : cpus) {
+    int first = lowest.emplace(place.core, cpu).first->second;
+    core_of_[cpu] = first;
+    Core& core = cores_[first];
+    core.node = place.node;
+    core.free.push_back(cpu);
+    ++core.size;
+  }
 }
 
 std::optional<std::vector<int>> CpuBook::take(int count) {
-  auto wanted = static_cast<std::size_t>(count);
-  std::vector<std::vector<int>*> nodes;
-  std::size_t all = 0;
-  for (auto& [node, cpus] : free_) {
-    nodes.push_back(&cpus);
-    all += cpus.size();
+  Cores whole, all;
+  for (auto& [first, core] : cores_) {
+    all.push_back(&core);
+    if (core.free.size() == core.size) whole.push_back(&core);
   }
-  if (all < wanted) return std::nullopt;
+  auto wanted = static_cast<std::size_t>(count);
+  std::optional<std::vector<int>> taken = take_from(whole, wanted);
+  return taken ? taken : take_from(all, wanted);
+}
+
+std::optional<std::vector<int>> CpuBook::take_from(const Cores& cores, std::size_t wanted) {
+  struct Node {
+    Cores cores;
+    std::size_t room = 0;
+  };
+  std::map<int, Node> by_node;
+  std::size_t room = 0;
+  for (Core* core : cores) {
+    Node& node = by_node[core->node];
+    node.cores.push_back(core);
+    node.room += core->free.size();
+    room += core->free.size();
+  }
+  if (room < wanted) return std::nullopt;
+  std::vector<const Node*> nodes;
+  nodes.reserve(by_node.size());
+  for (const auto& [number, node] : by_node) nodes.push_back(&node);
   // The node with the least room that has enough; where none has, as few nodes as possible.
-  std::sort(nodes.begin(), nodes.end(), [&](const auto* a, const auto* b) {
-    bool enough_a = a->size() >= wanted;
-    bool enough_b = b->size() >= wanted;
+  std::stable_sort(nodes.begin(), nodes.end(), [&](const Node* a, const Node* b) {
+    bool enough_a = a->room >= wanted;
+    bool enough_b = b->room >= wanted;
     if (enough_a != enough_b) return enough_a;
-    return enough_a ? a->size() < b->size() : a->size() > b->size();
+    return enough_a ? a->room < b->room : a->room > b->room;
   });
   std::vector<int> taken;
-  for (std::vector<int>* cpus : nodes) {
-    std::size_t here = std::min(cpus->size(), wanted - taken.size());
-    taken.insert(taken.end(), cpus->begin(), cpus->begin() + static_cast<std::ptrdiff_t>(here));
-    cpus->erase(cpus->begin(), cpus->begin() + static_cast<std::ptrdiff_t>(here));
-    if (taken.size() == wanted) break;
+  for (const Node* node : nodes) {
+    for (Core* core : node->cores) {
+      auto here = static_cast<std::ptrdiff_t>(std::min(core->free.size(), wanted - taken.size()));
+      taken.insert(taken.end(), core->free.begin(), core->free.begin() + here);
+      core->free.erase(core->free.begin(), core->free.begin() + here);
+    }
   }
-  std::sort(taken.begin(), taken.end());
   return taken;
 }
 
 void CpuBook::give_back(const std::vector<int>& cpus) {
   for (int cpu : cpus) {
-    std::vector<int>& place = free_[nodes_.at(cpu)];
-    place.insert(std::lower_bound(place.begin(), place.end(), cpu), cpu);
+    std::vector<int>& free = cores_.at(core_of_.at(cpu)).free;
+    free.insert(std::lower_bound(free.begin(), free.end(), cpu), cpu);
   }
 }
 

@@ -1,6 +1,7 @@
 // CpuBook: which CPUs of this machine belong to which gang (--scheduler=shell). Pure.
 //
-// It promises that no CPU is given out twice, and that a gang has its CPUs on one NUMA node where there is one with enough.
+// It promises that no CPU is given out twice, that no two gangs share a core (whose CPUs are its hardware threads) as long as
+// whole cores are enough, and that a gang has its CPUs on one NUMA node where there is one with enough.
 #pragma once
 
 #include <map>
@@ -11,15 +12,26 @@ namespace holdfast::plan {
 
 class CpuBook {
  public:
-  /// CPU -> its node.
-  void reset(const std::map<int, int>& cpus);
-  /// `count` CPUs, in ascending order; nothing if there are not so many free.
+  struct Place {
+    int node = 0;
+    int core = 0;  ///< Any number that is the same for the CPUs of one core only.
+  };
+  void reset(const std::map<int, Place>& cpus);
+  /// `count` CPUs, those of one core after each other; nothing if there are not so many free.
   std::optional<std::vector<int>> take(int count);
   void give_back(const std::vector<int>& cpus);
 
  private:
-  std::map<int, int> nodes_;              ///< By CPU.
-  std::map<int, std::vector<int>> free_;  ///< By node, ascending.
+  struct Core {
+    int node = 0;
+    std::size_t size = 0;
+    std::vector<int> free;  ///< Ascending.
+  };
+  using Cores = std::vector<Core*>;
+  std::optional<std::vector<int>> take_from(const Cores& cores, std::size_t wanted);
+
+  std::map<int, int> core_of_;  ///< By CPU.
+  std::map<int, Core> cores_;   ///< By its lowest CPU, for an order that people expect.
 };
 
 }  // namespace holdfast::plan

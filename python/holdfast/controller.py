@@ -181,8 +181,12 @@ class Controller:
 
     def pytest_report_header(self) -> list[str]:
         per = options.ISOLATIONS[self.settings.isolation]
-        where = f" in {backend.BACKENDS[self.settings.backend['job']['system']]}" if self.settings.backend is not None else ""
-        lines = [f"holdfast {__version__}: {self.slots} slot(s){where}, {per}, ledger {self._short(self.settings.journal)}"]
+        slots = f"{self.slots} slot(s)"
+        if self.settings.backend is not None:
+            # Without a number each node has as many as the job gives it, and nobody knows yet.
+            job = backend.BACKENDS[self.settings.backend["job"]["system"]]
+            slots = f"{slots} in {job}" if self.settings.slots != "auto" else f"slots of {job}"
+        lines = [f"holdfast {__version__}: {slots}, {per}, ledger {self._short(self.settings.journal)}"]
         return lines + [f"holdfast: {note}" for note in self.settings.notes]
 
     def _short(self, path: Path) -> str:

@@ -468,3 +468,4 @@ def test_as_many_ranks_as_a_node_has_slots(suite, slurm, tmp_path_factory):
     suite.write(test_all="import holdfast\n@holdfast.mark.parallel_from_context()\ndef test_all(comm): print(f'{comm.size} ranks')\n")
     run = suite.run("--scheduler=slurm", "--slurm-options=-N1 --ntasks-per-node=3", "-rP")
     assert run.code == 0 and "3 ranks" in run.output, run.output
+    assert ": slots of a Slurm job, a process per test" in run.output

@@ -34,5 +34,17 @@ TEST(Cpus, AffinityCounts) {
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
+TEST(CpuList, AsTheKernelWritesIt) {
+  EXPECT_EQ(cpu_list("0-3,8"), (std::vector<int>{0, 1, 2, 3, 8}));
+  EXPECT_EQ(cpu_list("5"), (std::vector<int>{5}));
+  EXPECT_EQ(cpu_list(""), (std::vector<int>{}));
+}
+
+TEST(CpuList, EveryUsableCpuHasAPlace) {
+  auto places = places_of_cpus();
+  EXPECT_GE(static_cast<int>(places.size()), usable_cpus());
+  for (const auto& [cpu, place] : places) EXPECT_LE(place.core, cpu);
+}
+
 }  // namespace
 }  // namespace holdfast::inventory
