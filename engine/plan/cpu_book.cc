@@ -31,6 +31,7 @@ std::optional<std::vector<int>> CpuBook::take(int count) {
 
 std::optional<std::vector<int>> CpuBook::take_from(const Cores& cores, std::size_t wanted) {
   struct Node {
+    int number = 0;
     Cores cores;
     std::size_t room = 0;
   };
@@ -38,6 +39,7 @@ std::optional<std::vector<int>> CpuBook::take_from(const Cores& cores, std::size
   std::size_t room = 0;
   for (Core* core : cores) {
     Node& node = by_node[core->node];
+    node.number = core->node;
     node.cores.push_back(core);
     node.room += core->free.size();
     room += core->free.size();
@@ -47,10 +49,11 @@ std::optional<std::vector<int>> CpuBook::take_from(const Cores& cores, std::size
   nodes.reserve(by_node.size());
   for (const auto& [number, node] : by_node) nodes.push_back(&node);
   // The node with the least room that has enough; where none has, as few nodes as possible.
-  std::stable_sort(nodes.begin(), nodes.end(), [&](const Node* a, const Node* b) {
+  std::sort(nodes.begin(), nodes.end(), [&](const Node* a, const Node* b) {
     bool enough_a = a->room >= wanted;
     bool enough_b = b->room >= wanted;
     if (enough_a != enough_b) return enough_a;
+    if (a->room == b->room) return a->number < b->number;
     return enough_a ? a->room < b->room : a->room > b->room;
   });
   std::vector<int> taken;
