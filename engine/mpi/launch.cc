@@ -145,7 +145,10 @@ void Launch::on_dialled() {
 void Launch::read_from(int fd) {
   Lender& lender = lenders_.at(fd);
   std::array<char, 65536> buffer;
-  ssize_t n = os::receive_with_fds(fd, buffer.data(), buffer.size(), lender.passed);
+  std::vector<os::Fd> passed;
+  ssize_t n = os::receive_with_fds(fd, buffer.data(), buffer.size(), passed);
+  // One is expected, with the first byte.
+  if (lender.rank < 0 && lender.passed.empty()) lender.passed = std::move(passed);
   if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (n <= 0) {
     bool had_lent = lender.rank >= 0;
