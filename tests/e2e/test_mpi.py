@@ -278,7 +278,7 @@ def test_hundreds_of_short_ranks_all_end(suite, tmp_path_factory):
     # Open MPI 4.1 can hang in MPI_Finalize when that follows at once on MPI_Init, and CPUs are short.
     use(suite, "openmpi", tmp_path_factory.mktemp("mpi"))
     suite.write(test_short=HEAD + "@par(1)\n@pytest.mark.parametrize('i', range(300))\ndef test_short(comm, i): pass\n")
-    run = suite.run("--hf-slots=8", "--hf-deadlines=exit:5")
+    run = suite.run("--hf-slots=8", "--hf-deadlines=exit:20")
     assert run.code == 0 and len(run.verdicts) == 300, run.output
 
 
