@@ -89,8 +89,7 @@ def test_spawn(comm):
     assert run.short() == {"test_spawn[2]": "passed"}, run.output
 
 
-def test_a_launcher_that_is_killed_costs_its_test(suite, open_mpi):
-    text = """
+KILL_IT = """
 def kill_it():
     for path in __import__("glob").glob("/proc/[0-9]*/cmdline"):
         try:
@@ -98,19 +97,47 @@ def kill_it():
             ours = words[0].endswith(b"mpirun.openmpi") and b"lend" in words and b"SUITE" in open(path[:-7] + "environ", "rb").read()
         except OSError: continue  # It has ended.
         if ours: os.kill(int(path.split("/")[2]), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def kill_it(suite) -> str:
+    """The text of a function that kills the launcher of the suite's ranks."""
+    suite.env["SUITE_OF"] = str(suite.root)
+    return KILL_IT.replace("SUITE", f"SUITE_OF={suite.root}")
+
+
+def test_a_launcher_that_is_killed_costs_its_test(suite, open_mpi, kill_it):
+    text = """
 @par(2)
 def test_killed(comm):
     if comm.rank == 0: kill_it()
     time.sleep(60)
 def test_beside(): pass
 """
-    suite.env["SUITE_OF"] = str(suite.root)
-    suite.write(test_killed=HEAD + text.replace("SUITE", f"SUITE_OF={suite.root}"))
+    suite.write(test_killed=HEAD + kill_it + text)
     run = suite.run(*MPIRUN, "--hf-grace=1")
     assert run.verdicts["test_killed.py::test_beside"] == "passed"
     # The library may notice first, and end its rank.
     assert run.verdicts["test_killed.py::test_killed[2]"] in ("error", "exited"), run.output
     assert "the launcher of its ranks has ended" in run.output
+    remove_session(suite)
+
+
+def test_nothing_is_left_of_spawned_programs_whose_launcher_is_killed(suite, open_mpi, kill_it):
+    text = """
+from mpi4py import MPI
+CODE = "import time; from mpi4py import MPI; MPI.COMM_WORLD.Barrier(); MPI.Comm.Get_parent().send(1, dest=0); time.sleep(60)"
+@par(1)
+def test_spawn(comm):
+    child = comm.Spawn(sys.executable, ["-c", CODE], maxprocs=2)
+    child.recv(source=0), child.recv(source=1)
+    kill_it()
+    time.sleep(60)
+"""
+    suite.write(test_spawn=HEAD + kill_it + text)
+    run = suite.run(*MPIRUN, "--hf-timeout=30", "--hf-grace=1")
+    assert set(run.verdicts.values()) <= {"error", "exited"} and len(run.verdicts) == 1, run.output
     remove_session(suite)
 
 
