@@ -121,13 +121,11 @@ class Dispatcher {
   void on_ready(const wire::Json& frame);
   void run_tests();
   void replay();
-  void settle_fatal_modules();
   [[nodiscard]] std::size_t places_wanted() const;
   void start_slots(std::size_t places);
   void refuse_impossible();
   bool must_wait_for_memory();
   void tell_remaining();
-  void remember();
   Slot* find(int slot);
   void give_work(int slot);
   void wake_idle();
@@ -136,6 +134,18 @@ class Dispatcher {
   void tell_if_it_takes_long(std::size_t test, int slot);
   void on_ask(int slot);
   void on_worker_ended(const WorkerEnd& end);
+  void on_abandoned(std::size_t test, int slot);
+  void drop_reserved(int slot);
+  void on_broken(int slot, const std::string& reason);
+  bool keep(const Status& status);
+  void tell(const wire::Json& frame) { control_->send(frame); }
+  void note(const std::string& text);
+  void log_event(const char* kind, const nlohmann::ordered_json& fields);
+  void fail_run(const std::string& kind, const std::string& text);
+  SlotHost slot_host();
+  RootHost root_host();
+
+  // dispatcher_verdicts.cc
   void on_finished(Attempt attempt);
   void finish_attempt(Attempt attempt);
   void decide(Attempt attempt);
@@ -143,8 +153,26 @@ class Dispatcher {
   [[nodiscard]] const std::string& policy_on_leaks(std::size_t test) const {
     return tests_[test].leaks.empty() ? sternness_.leaks : tests_[test].leaks;
   }
+  [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
+  void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
+  void settle_fatal_modules();
+  bool settle_without_run(journal::Record record, const std::string& id, wire::Json detail, bool begun = false);
+  void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
+                    const std::string& out, const std::string& err, const wire::Json& reports = wire::Json::array(),
+                    const wire::Json& processes = wire::Json::array());
+  void settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports, wire::Json detail);
+  OutboxHost outbox_host();
+
+  // dispatcher_end.cc
   [[nodiscard]] bool any_busy() const;
   [[nodiscard]] bool is_unfinished() const;
+  void check_end();
+  void stop(double grace);
+  void abort_run();
+  void finish(int exit_status);
+  void remember();
+  void end();
+  void kill_strays();
 
   // dispatcher_scopes.cc
   void read_scopes(const wire::Json& frame);
@@ -247,31 +275,6 @@ class Dispatcher {
   [[nodiscard]] bool is_node() const { return !options_.node.empty(); }
 
   void log_scope(const char* what, int scope, int slot, std::optional<double> seconds = {});
-
-  [[nodiscard]] std::string reason_to_repeat(const Attempt& attempt, const std::string& verdict) const;
-  void repeat(const Attempt& attempt, journal::Record record, wire::Json detail, const std::string& cause);
-  bool settle_without_run(journal::Record record, const std::string& id, wire::Json detail, bool begun = false);
-  void settle_extra(const std::string& id, const Evidence& evidence, const std::string& phase, const std::string& stacks,
-                    const std::string& out, const std::string& err, const wire::Json& reports = wire::Json::array(),
-                    const wire::Json& processes = wire::Json::array());
-  void on_abandoned(std::size_t test, int slot);
-  void drop_reserved(int slot);
-  void on_broken(int slot, const std::string& reason);
-  void settle(const journal::Record& record, const std::string& id, bool replayed, wire::Json reports, wire::Json detail);
-  OutboxHost outbox_host();
-  void check_end();
-  void stop(double grace);
-  void abort_run();
-  void finish(int exit_status);
-  void end();
-  void kill_strays();
-  bool keep(const Status& status);
-  void tell(const wire::Json& frame) { control_->send(frame); }
-  void note(const std::string& text);
-  void log_event(const char* kind, const nlohmann::ordered_json& fields);
-  void fail_run(const std::string& kind, const std::string& text);
-  SlotHost slot_host();
-  RootHost root_host();
 
   os::Loop& loop_;
   Options options_;
