@@ -93,6 +93,7 @@ Launch::~Launch() {
   loop_.cancel(patience_);
   while (!lenders_.empty()) drop(lenders_.begin()->first);
   if (listening_.valid()) loop_.unwatch(listening_.get());
+  if (output_.valid()) loop_.unwatch(output_.get());
   if (!pidfd_.valid()) return;
   loop_.unwatch(pidfd_.get());
   if (!gone_) os::send_signal(pidfd_, SIGKILL);
@@ -104,9 +105,11 @@ Status Launch::start(const LaunchCommand& command) {
   if (!listening) return tl::unexpected<Error>(listening.error());
   HOLDFAST_TRY(loop_.watch(listening->get(), EPOLLIN, [this](std::uint32_t) { on_dialled(); }));
   listening_ = std::move(*listening);
-  Result<os::Fd> output = os::open_memfd("holdfast-launcher", 0);
+  // Not a file: programs that it spawns may write without end.
+  auto output = os::open_pipe();
   if (!output) return tl::unexpected<Error>(output.error());
-  output_ = std::move(*output);
+  HOLDFAST_TRY(loop_.watch(output->first.get(), EPOLLIN, [this](std::uint32_t) { hear(); }));
+  output_ = std::move(output->first);
 
   std::vector<std::string> argv = command.argv;
   std::replace(argv.begin(), argv.end(), std::string("{ranks}"), std::to_string(size_));
@@ -117,7 +120,7 @@ Status Launch::start(const LaunchCommand& command) {
   for (const auto& [key, value] : base_) environment.push_back(fmt::format("{}={}", key, value));
   std::error_code nowhere;
   std::string cwd = std::filesystem::current_path(nowhere).string();
-  Result<pid_t> pid = os::spawn(argv, environment, nowhere ? "/" : cwd, {{1, output_.get()}, {2, output_.get()}});
+  Result<pid_t> pid = os::spawn(argv, environment, nowhere ? "/" : cwd, {{1, output->second.get()}, {2, output->second.get()}});
   if (!pid) return tl::unexpected<Error>(pid.error());
   pid_ = *pid;
   Result<os::Fd> pidfd = os::open_pidfd(pid_);
@@ -223,8 +226,22 @@ void Launch::lose() {
   loop_.call_after({}, host_.on_lost);
 }
 
+void Launch::hear() {
+  std::array<char, 65536> buffer;
+  ssize_t n = 0;
+  // A few, so that who writes without end does not keep us.
+  for (int i = 0; i < 16 && (n = ::read(output_.get(), buffer.data(), buffer.size())) > 0; ++i) {
+    said_.append(buffer.data(), static_cast<std::size_t>(n));
+    if (said_.size() > kWordsLimit) said_.erase(0, said_.size() - kWordsLimit);
+  }
+  if (n != 0) return;
+  loop_.unwatch(output_.get());
+  output_.reset();
+}
+
 void Launch::on_exit() {
   gone_ = true;
+  if (output_.valid()) hear();
   loop_.unwatch(pidfd_.get());
   if (!begun_ && !ending_) {
     fail(fmt::format("{} has ended without having started {} rank(s){}", program_, size_, words()));
@@ -282,10 +299,9 @@ void Launch::wait(int timeout_ms) const {
 
 /// Of the launcher, as the rest of a sentence.
 std::string Launch::words() const {
-  std::string text = output_.valid() ? os::read_tail(output_.get(), kWordsLimit) : "";
-  std::size_t from = text.find_first_not_of(" \n\t-");
-  std::size_t to = text.find_last_not_of(" \n\t-");
-  return from == std::string::npos ? "" : "; it has said:\n" + text.substr(from, to - from + 1);
+  std::size_t from = said_.find_first_not_of(" \n\t-");
+  std::size_t to = said_.find_last_not_of(" \n\t-");
+  return from == std::string::npos ? "" : "; it has said:\n" + said_.substr(from, to - from + 1);
 }
 
 }  // namespace holdfast::mpi

@@ -68,6 +68,7 @@ class Launch {
   void lose();
   void on_exit();
   void kill_after(double seconds, int signal);
+  void hear();
   [[nodiscard]] std::string words() const;
 
   os::Loop& loop_;
@@ -75,7 +76,9 @@ class Launch {
   std::string program_;
   int size_;
   std::map<std::string, std::string> base_;  ///< The launcher's environment.
-  os::Fd listening_, pidfd_, output_;
+  os::Fd listening_, pidfd_;
+  os::Fd output_;     ///< Where it and the programs that it spawns write;
+  std::string said_;  ///< the last of that.
   pid_t pid_ = 0;
   std::map<int, Lender> lenders_;  ///< By descriptor.
   os::TimerId timer_ = 0;

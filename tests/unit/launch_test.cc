@@ -164,6 +164,12 @@ TEST_F(LaunchTest, OneThatEndsAtOnceSaysWhy) {
   expect_problem("sh has ended without having started 2 rank(s); it has said:\nthere are not enough slots");
 }
 
+TEST_F(LaunchTest, OfOneThatPrintsWithoutEndTheLastWordsAreKept) {
+  launch("head -c 1000000 /dev/zero | tr '\\0' x; echo; echo the end", 1);
+  expect_problem("xxx\nthe end");
+  EXPECT_LT(begun_->problem.size(), 5000U);
+}
+
 TEST_F(LaunchTest, AProgramThatIsNotThere) {
   LaunchCommand command;
   command.argv = {"/nonexistent/mpirun"};
