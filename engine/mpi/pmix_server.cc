@@ -25,6 +25,7 @@ using pmix::Code;
 using pmix::Type;
 
 // Debian keeps it apart from the linker's path on some versions; HOLDFAST_PMIX names another.
+constexpr const char* kInstead = "; --hf-mpi=mpirun does without";
 constexpr std::array<const char*, 3> kLibraries = {"libpmix.so.2", "/usr/lib/x86_64-linux-gnu/pmix2/lib/libpmix.so.2",
                                                    "/usr/lib/aarch64-linux-gnu/pmix2/lib/libpmix.so.2"};
 
@@ -146,7 +147,7 @@ class Server {
     for (const char* path : kLibraries) {
       if (handle == nullptr) handle = ::dlopen(path, RTLD_NOW | RTLD_GLOBAL);
     }
-    if (handle == nullptr) return "libpmix.so.2 is not installed (Debian: libpmix2)";
+    if (handle == nullptr) return fmt::format("libpmix.so.2 is not installed (Debian: libpmix2){}", kInstead);
     std::string missing;
     auto find = [&](auto& function, const char* name) {
       void* found = ::dlsym(handle, name);
@@ -162,7 +163,7 @@ class Server {
     find(library_.generate_regex, "PMIx_generate_regex");
     find(library_.generate_ppn, "PMIx_generate_ppn");
     find(library_.error_string, "PMIx_Error_string");
-    return missing.empty() ? "" : fmt::format("libpmix.so.2 has no {}: version 4.2 or later is needed", missing);
+    return missing.empty() ? "" : fmt::format("libpmix.so.2 has no {}: version 4.2 or later is needed{}", missing, kInstead);
   }
 
   static std::array<char, pmix::kName> padded(const std::string& name) {
