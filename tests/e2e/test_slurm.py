@@ -20,8 +20,11 @@ from mpi_libraries import use
 from holdfast import simgpu
 
 HEAD = """
-import os, signal, time, pytest
+import glob, os, signal, time, pytest
 NODE = os.environ.get("SLURMD_NODENAME")
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline: time.sleep(0.01)
 def kill_the_engine_of_this_node():
     pid = os.getpid()
     for _ in ("slot's zygote", "root zygote", "engine"):
@@ -96,7 +99,9 @@ def test_shared(i, module): time.sleep(0.05)
         + """
 @pytest.mark.parametrize("i", range(40))
 def test_one(i, tmp_path, worker_id):
-    time.sleep(0.02)
+    # A node that is quick to come does not run all: each waits for the others to have begun.
+    open(f"here-{NODE}", "w").close()
+    wait_until(lambda: len(glob.glob("here-*")) == 3)
     with open(f"ran-{i}", "a") as file: file.write(f"{NODE} {worker_id} {tmp_path}\\n")
 """,
     )
@@ -246,7 +251,7 @@ def test_one(i):
     if NODE == "n1" and not os.path.exists("lost"):
         open("lost", "w").close()
         kill_the_engine_of_this_node()
-    time.sleep(0.05)
+    wait_until(lambda: os.path.exists("lost"))
 """
     )
     run = suite.run("--scheduler=slurm", "--n-workers=2", "--slurm-options=-N2 --ntasks-per-node=1")
