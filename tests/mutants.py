@@ -163,7 +163,7 @@ MUTANTS = (
     Mutant("same-worker-ids-on-nodes", PYTHON + "zygote.py", '"workerid": f"gw{self.first_slot + slot}"', '"workerid": f"gw{slot}"', E2E + "test_slurm.py -k share_the_tests"),
     Mutant("other-tests-on-a-node", ENGINE + "farm.cc", "if (here != ids.end() || there != node.found.end()) {", "if (ids.empty() && there != node.found.end()) {", E2E + "test_slurm.py -k collects_other"),
     Mutant("rank-runs-ordinary-tests", ENGINE + "dispatcher.cc", " || worlds_.count(slot) != 0)) {", ")) {", E2E + "test_mpi_pools.py -k ordinary"),
-    Mutant("spoilt-pool-stays", ENGINE + "dispatcher_gangs.cc", "gang.ended_well = gang.lives_on();", "gang.ended_well = true;", E2E + "test_mpi_pools.py -k each_end"),
+    Mutant("spoilt-pool-stays", ENGINE + "dispatcher_gangs.cc", "gang.ended_well = gang.lives_on();", "gang.ended_well = true;", E2E + "test_mpi_pools.py -k on_all_ranks"),
     Mutant("mpi-leftovers-unseen", PYTHON + "mpi.py", "left, clean = pool.leftovers(self.world(), given)", "left, clean = [], True", E2E + "test_mpi_pools.py -k taken_away"),
     Mutant("outer-ranks-run-too", PYTHON + "outer.py", "        os._exit(0)\n", "        return\n", E2E + "test_mpi_pools.py -k outer"),
     Mutant("dead-worlds-stay", ENGINE + "dispatcher_gangs.cc", "  if (!std::exchange(swept_, true)) sweep_folders();\n", "", E2E + "test_mpi_pools.py -k ended_leaves"),

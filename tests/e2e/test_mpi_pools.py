@@ -112,6 +112,23 @@ def test_m_good(comm): note("ran"); comm.Barrier()
     assert left(suite) == []
 
 
+def test_a_failure_on_all_ranks_costs_the_pool(suite, one_mpi):
+    suite.write(
+        test_fails=HEAD
+        + """
+@par(2)
+def test_a_fails(comm):
+    note("ran")
+    assert 0
+@par(2)
+def test_b_good(comm): note("ran")
+"""
+    )
+    run = suite.run(*REUSE, "--hf-dist=sequential")
+    assert run.short() == {"test_a_fails[2]": "failed", "test_b_good[2]": "passed"}, run.output
+    assert list(processes(suite.root, 2).values()) == [1, 1, 1, 1]
+
+
 def test_what_fails_in_used_ranks_is_judged_in_new_ones(suite, one_mpi):
     suite.write(
         test_state=HEAD
