@@ -37,11 +37,7 @@ constexpr std::array<const char*, 10> kOwn = {"PATH", "LD_LIBRARY_PATH", "PWD", 
                                               "USER", "LOGNAME",         "SHELL", "SHLVL",  "TMPDIR"};
 
 std::map<std::string, std::string> environment_for(const LaunchCommand& command) {
-  std::map<std::string, std::string> result;
-  for (const std::string& entry : os::own_environment()) {
-    std::size_t equals = entry.find('=');
-    if (equals != std::string::npos) result[entry.substr(0, equals)] = entry.substr(equals + 1);
-  }
+  std::map<std::string, std::string> result = os::own_variables();
   for (auto each = result.begin(); each != result.end();) {
     bool goes = std::any_of(command.without.begin(), command.without.end(),
                             [&](const std::string& prefix) { return each->first.rfind(prefix, 0) == 0; });
@@ -190,18 +186,23 @@ void Launch::begin_if_complete() {
     if (lender.rank >= 0) ranks[static_cast<std::size_t>(lender.rank)] = &lender;
   }
   if (begun_ || std::count(ranks.begin(), ranks.end(), nullptr) != 0) return;
-  begun_ = true;
-  loop_.cancel(timer_);
   loop_.unwatch(listening_.get());
   listening_.reset();
-  auto begun = std::make_shared<Manager::Begun>();
+  Manager::Begun begun;
   bool sockets = std::all_of(ranks.begin(), ranks.end(), [](Lender* lender) { return !lender->passed.empty(); });
   for (Lender* lender : ranks) {
-    begun->environments.push_back(std::move(lender->environment));
-    if (sockets) begun->sockets.push_back(std::move(lender->passed.front()));
+    begun.environments.push_back(std::move(lender->environment));
+    if (sockets) begun.sockets.push_back(std::move(lender->passed.front()));
     lender->passed.clear();
   }
-  timer_ = loop_.call_after({}, [this, begun] { host_.on_begun(std::move(*begun)); });
+  tell(std::move(begun));
+}
+
+void Launch::tell(Manager::Begun begun) {
+  begun_ = true;
+  loop_.cancel(timer_);
+  auto shared = std::make_shared<Manager::Begun>(std::move(begun));
+  timer_ = loop_.call_after({}, [this, shared] { host_.on_begun(std::move(*shared)); });
 }
 
 void Launch::drop(int fd) {
@@ -212,13 +213,9 @@ void Launch::drop(int fd) {
 }
 
 void Launch::fail(const std::string& problem) {
-  if (std::exchange(begun_, true) || ending_) return;
+  if (begun_ || ending_) return;
   lost_ = true;
-  loop_.cancel(timer_);
-  Manager::Begun begun;
-  begun.problem = problem;
-  auto shared = std::make_shared<Manager::Begun>(std::move(begun));
-  timer_ = loop_.call_after({}, [this, shared] { host_.on_begun(std::move(*shared)); });
+  tell(Manager::Begun{{}, {}, problem});
 }
 
 void Launch::lose() {

@@ -64,6 +64,7 @@ class Launch {
   bool on_lent(Lender& lender, const std::string& payload);
   void begin_if_complete();
   void drop(int fd);
+  void tell(Manager::Begun begun);
   void fail(const std::string& problem);
   void lose();
   void on_exit();

@@ -59,16 +59,11 @@ int lend(const std::string& name) {
                  engine.error().message().c_str());
     return 1;
   }
-  nlohmann::json environment = nlohmann::json::object();
-  for (const std::string& entry : os::own_environment()) {
-    std::size_t equals = entry.find('=');
-    if (equals != std::string::npos) environment[entry.substr(0, equals)] = entry.substr(equals + 1);
-  }
   std::vector<os::Fd> fds;
   // The simple PMI client's socket, which was inherited: the rank is to have it.
   if (const char* pmi = ::getenv("PMI_FD")) fds.emplace_back(::dup(std::atoi(pmi)));
   if (!fds.empty() && !fds.front().valid()) fds.clear();
-  nlohmann::json frame = {{"t", "lend"}, {"environment", environment}};
+  nlohmann::json frame = {{"t", "lend"}, {"environment", os::own_variables()}};
   std::string bytes = wire::encode(frame.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   for (std::size_t sent = 0; sent < bytes.size();) {
     pollfd room{engine->get(), POLLOUT, 0};

@@ -74,9 +74,7 @@ void PmixLink::on_frame(const wire::Json& frame) {
   OnBegun then = std::move(found->second.then);
   loop_.cancel(found->second.timer);
   waiting_.erase(found);
-  Begun begun;
-  begun.environments = frame.value("ranks", std::vector<wire::Json>{});
-  begun.problem = frame.value("problem", "");
+  Begun begun{frame.value("ranks", std::vector<wire::Json>{}), {}, frame.value("problem", "")};
   for (wire::Json& environment : begun.environments) {
     for (const auto& [key, value] : kOpenMpi) environment[key] = value;
   }
@@ -88,11 +86,7 @@ void PmixLink::lost(const std::string& why) {
   std::map<std::string, Waiting> gangs = std::exchange(waiting_, {});
   for (auto& [name, waiting] : gangs) loop_.cancel(waiting.timer);
   loop_.call_after({}, [old, gangs, why] {
-    for (const auto& [name, waiting] : gangs) {
-      Begun begun;
-      begun.problem = why;
-      waiting.then(std::move(begun));
-    }
+    for (const auto& [name, waiting] : gangs) waiting.then(Begun{{}, {}, why});
   });
 }
 

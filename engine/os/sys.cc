@@ -130,6 +130,15 @@ std::vector<std::string> own_environment() {
   return result;
 }
 
+std::map<std::string, std::string> own_variables() {
+  std::map<std::string, std::string> result;
+  for (const std::string& entry : own_environment()) {
+    std::size_t equals = entry.find('=');
+    if (equals != std::string::npos) result[entry.substr(0, equals)] = entry.substr(equals + 1);
+  }
+  return result;
+}
+
 Result<pid_t> spawn(const std::vector<std::string>& argv, const std::vector<std::string>& env, const std::string& cwd,
                     const std::vector<std::pair<int, int>>& keep) {
   if (argv.empty() || keep.size() > 8) return fail(ErrorKind::StopRun, "start a program: bad arguments");

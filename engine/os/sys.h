@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -63,6 +64,8 @@ class Mapping {
 std::string own_program();
 /// Our own, an entry "NAME=value" each.
 std::vector<std::string> own_environment();
+/// The same by name.
+std::map<std::string, std::string> own_variables();
 
 /// Starts a program with exactly the given environment and descriptors (descriptor number -> our descriptor; all others
 /// are closed on exec because everything here is opened close-on-exec). stdin is /dev/null.

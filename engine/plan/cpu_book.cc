@@ -4,14 +4,12 @@
 
 namespace holdfast::plan {
 
-void CpuBook::reset(const std::map<int, Place>& cpus) {
+void CpuBook::reset(const std::map<int, inventory::CpuPlace>& cpus) {
   core_of_.clear();
   cores_.clear();
-  std::map<int, int> lowest;  // By the caller's number of the core.
   for (const auto& [cpu, place] : cpus) {
-    int first = lowest.emplace(place.core, cpu).first->second;
-    core_of_[cpu] = first;
-    Core& core = cores_[first];
+    core_of_[cpu] = place.core;
+    Core& core = cores_[place.core];
     core.node = place.node;
     core.free.push_back(cpu);
     ++core.size;
@@ -31,7 +29,6 @@ std::optional<std::vector<int>> CpuBook::take(int count) {
 
 std::optional<std::vector<int>> CpuBook::take_from(const Cores& cores, std::size_t wanted) {
   struct Node {
-    int number = 0;
     Cores cores;
     std::size_t room = 0;
   };
@@ -39,7 +36,6 @@ std::optional<std::vector<int>> CpuBook::take_from(const Cores& cores, std::size
   std::size_t room = 0;
   for (Core* core : cores) {
     Node& node = by_node[core->node];
-    node.number = core->node;
     node.cores.push_back(core);
     node.room += core->free.size();
     room += core->free.size();
@@ -53,7 +49,7 @@ std::optional<std::vector<int>> CpuBook::take_from(const Cores& cores, std::size
     bool enough_a = a->room >= wanted;
     bool enough_b = b->room >= wanted;
     if (enough_a != enough_b) return enough_a;
-    if (a->room == b->room) return a->number < b->number;
+    if (a->room == b->room) return a->cores.front()->node < b->cores.front()->node;
     return enough_a ? a->room < b->room : a->room > b->room;
   });
   std::vector<int> taken;

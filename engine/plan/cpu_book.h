@@ -8,15 +8,13 @@
 #include <optional>
 #include <vector>
 
+#include "inventory/cpus.h"
+
 namespace holdfast::plan {
 
 class CpuBook {
  public:
-  struct Place {
-    int node = 0;
-    int core = 0;  ///< Any number that is the same for the CPUs of one core only.
-  };
-  void reset(const std::map<int, Place>& cpus);
+  void reset(const std::map<int, inventory::CpuPlace>& cpus);
   /// `count` CPUs, those of one core after each other; nothing if there are not so many free.
   std::optional<std::vector<int>> take(int count);
   void give_back(const std::vector<int>& cpus);
@@ -31,7 +29,7 @@ class CpuBook {
   std::optional<std::vector<int>> take_from(const Cores& cores, std::size_t wanted);
 
   std::map<int, int> core_of_;  ///< By CPU.
-  std::map<int, Core> cores_;   ///< By its lowest CPU, for an order that people expect.
+  std::map<int, Core> cores_;   ///< By its lowest CPU.
 };
 
 }  // namespace holdfast::plan

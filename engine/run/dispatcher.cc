@@ -297,11 +297,7 @@ void Dispatcher::run_tests() {
   for (std::size_t i = 0; i < tests_.size() && is_node(); ++i) tests_[i].settled = !chosen_[i];
   // Their zygotes come up while all this is prepared and written down, which takes 40 ms for 30,000 tests.
   if (!resume_) start_slots(places_wanted());
-  if (pins_) {
-    std::map<int, plan::CpuBook::Place> places;
-    for (const auto& [cpu, place] : inventory::places_of_cpus()) places[cpu] = {place.node, place.core};
-    cpus_.reset(places);
-  }
+  if (pins_) cpus_.reset(inventory::places_of_cpus());
   dealing_.slots = options_.slots;
   dealing_.capacity = plan::Capacity{std::max(inventory::usable_cpus(), options_.slots), memory_.limit};
   resolve_gpus();

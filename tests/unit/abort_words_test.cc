@@ -5,38 +5,31 @@
 namespace holdfast::mpi {
 namespace {
 
+void expect_call(const std::string& text, int rank, int code) {
+  auto call = abort_call_in(text);
+  ASSERT_TRUE(call) << text;
+  EXPECT_EQ(call->rank, rank) << text;
+  EXPECT_EQ(call->code, code) << text;
+}
+
 TEST(AbortWords, OfOpenMpi) {
-  auto call = abort_call_in(
-      "noise\n-----\nMPI_ABORT was invoked on rank 1 in communicator MPI_COMM_WORLD\nwith errorcode 42.\n\nNOTE: invoking ...");
-  ASSERT_TRUE(call);
-  EXPECT_EQ(call->rank, 1);
-  EXPECT_EQ(call->code, 42);
-  call =
-      abort_call_in("MPI_ABORT was invoked on rank 3 in communicator MPI_COMM_WORLD\n  Proc: [[26756,1],1]\n  Errorcode: 7\n");
-  ASSERT_TRUE(call);
-  EXPECT_EQ(call->rank, 3);
-  EXPECT_EQ(call->code, 7);
+  expect_call(
+      "noise\n-----\nMPI_ABORT was invoked on rank 1 in communicator MPI_COMM_WORLD\nwith errorcode 42.\n\nNOTE: invoking ...",
+      1, 42);
+  expect_call("MPI_ABORT was invoked on rank 3 in communicator MPI_COMM_WORLD\n  Proc: [[26756,1],1]\n  Errorcode: 7\n", 3, 7);
 }
 
 TEST(AbortWords, OfMpich) {
-  auto call = abort_call_in(
-      "Abort(42) on node 1 (rank 1 in comm 496): application called MPI_Abort(comm=0x84000001, 42) - process 1\n");
-  ASSERT_TRUE(call);
-  EXPECT_EQ(call->rank, 1);
-  EXPECT_EQ(call->code, 42);
-  call = abort_call_in("application called MPI_Abort(MPI_COMM_WORLD, 5) - process 2");
-  ASSERT_TRUE(call);
-  EXPECT_EQ(call->rank, 2);
-  EXPECT_EQ(call->code, 5);
+  expect_call("Abort(42) on node 1 (rank 1 in comm 496): application called MPI_Abort(comm=0x84000001, 42) - process 1\n", 1,
+              42);
+  expect_call("application called MPI_Abort(MPI_COMM_WORLD, 5) - process 2", 2, 5);
 }
 
 TEST(AbortWords, TheLastOneCounts) {
-  auto call = abort_call_in(
+  expect_call(
       "application called MPI_Abort(MPI_COMM_WORLD, 5) - process 2\napplication called MPI_Abort(MPI_COMM_WORLD, 6) - process "
-      "0\n");
-  ASSERT_TRUE(call);
-  EXPECT_EQ(call->rank, 0);
-  EXPECT_EQ(call->code, 6);
+      "0\n",
+      0, 6);
 }
 
 TEST(AbortWords, OfNothing) {
