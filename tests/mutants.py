@@ -144,7 +144,7 @@ MUTANTS = (
     Mutant("gang-without-all-its-slots", "engine/plan/scheduler.cc", "  if (demand.ranks > 1 && static_cast<int>(free_seats(slot).size()) < demand.ranks) return false;\n", "", E2E + "test_mpi.py -k many_gangs"),
     Mutant("gang-not-ended", ENGINE + "dispatcher_gangs.cc", "if (Slot* slot = find(slots[rank])) slot->end_with_gang();", "find(slots[rank]);", E2E + "test_mpi.py -k every_end"),
     Mutant("gang-blames-rank-0", ENGINE + "dispatcher_gangs.cc", "    gang.first_failed = rank;\n    log_event", "    gang.first_failed = 0;\n    log_event", E2E + "test_mpi.py -k every_end"),
-    Mutant("mpi-threads-unsettled", PYTHON + "mpi.py", '            if state != "S":\n                break\n', "            pass\n", "tests/unit/test_mpi_threads.py"),
+    Mutant("mpi-threads-unsettled", PYTHON + "mpi.py", "        if not awake and now == before:\n", "        if now:\n", "tests/unit/test_mpi_threads.py"),
     Mutant("launched-ranks-mixed-up", "engine/mpi/launch.cc", "    if (lender.rank >= 0) ranks[static_cast<std::size_t>(lender.rank)] = &lender;\n", "    if (lender.rank >= 0) ranks[static_cast<std::size_t>(size_ - 1 - lender.rank)] = &lender;\n", E2E + "test_mpi_launchers.py -k can_be_kept"),
     Mutant("lost-launcher-unnoticed", ENGINE + "dispatcher_gangs.cc", "    gang->launcher_lost = true;\n    if (gang->left == 0) return;\n", "    return;\n", E2E + "test_mpi_launchers.py -k is_killed"),
     Mutant("launcher-unheard", ENGINE + "gang.cc", "  words = said;\n", "  return;\n", E2E + "test_mpi_launchers.py -k every_end"),

@@ -39,8 +39,8 @@ def settings(values: dict[str, Any], slots: str, journal: Path, cwd: Path, inter
         raise pytest.UsageError(f"--pdb and --trace need the terminal, which a test in {BACKENDS[name]} does not have")
     if shutil.which(system.submit_command) is None:
         raise pytest.UsageError(f"--hf-backend={name}: {system.submit_command} is not in PATH")
-    options = _words("--hf-job-options", values["hf_job_options"])
-    launch = _words("--hf-job-launch", values["hf_job_launch"])
+    options = words("--hf-job-options", values["hf_job_options"])
+    launch = words("--hf-job-launch", values["hf_job_launch"])
     if launch and name != "slurm":
         raise pytest.UsageError(f"--hf-job-launch is for srun; {BACKENDS[name]} starts one agent, without a launcher")
     count = 0 if slots == "auto" else int(slots)
@@ -69,7 +69,8 @@ def _refuse_unused(values: dict[str, Any]) -> None:
             raise pytest.UsageError(f"--{name.replace('_', '-')} is for jobs; add --hf-backend=slurm (or pbs, lsf)")
 
 
-def _words(option: str, text: str) -> list[str]:
+def words(option: str, text: str) -> list[str]:
+    """Raises pytest.UsageError."""
     try:
         return shlex.split(text)
     except ValueError as problem:

@@ -5,12 +5,10 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
 
 from holdfast.wire import Frame
 
@@ -26,14 +24,18 @@ _OF_JOBS = ("SLURM_", "SLURMD_", "PBS_", "LSB_")
 _LIBRARY = re.compile(r"/lib(pmpi|mpi|mpich)\.so[.\d]*$")
 
 
-def launch(name: str, library: str, words: str, tuning: Mapping[str, str]) -> Frame:
+class NoLauncher(Exception):
+    """It cannot launch ranks from here, and why."""
+
+
+def launch(name: str, library: str, words: Sequence[str], tuning: Mapping[str, str]) -> Frame:
     """`launch` with the command, or `problem`. `library`: what MPI says of itself; `words`: the user's."""
-    is_open_mpi = library.startswith("Open MPI")
-    found = _srun(is_open_mpi) if name == "srun" else _mpirun(library)
-    if isinstance(found, str):
-        return {"manager": "", "problem": f"--hf-mpi={name}: {found}"}
+    try:
+        found = _srun(library) if name == "srun" else _mpirun(library)
+    except NoLauncher as problem:
+        return {"manager": "", "problem": f"--hf-mpi={name}: {problem}"}
     # What users say comes last, so that it wins.
-    argv = [*found, *shlex.split(words), "-n", RANKS]
+    argv = [*found, *words, "-n", RANKS]
     environment = dict(tuning)
     if "OMPI_MCA_btl" in environment:
         # Programs that MPI_Comm_spawn starts are another job, with which Open MPI does not share memory.
@@ -47,54 +49,54 @@ def launch(name: str, library: str, words: str, tuning: Mapping[str, str]) -> Fr
     return {"manager": "launcher", "launch": {"argv": argv, "environment": environment, "without": without}}
 
 
-def against_srun() -> str:
-    """Why it cannot launch ranks from here; empty if it can."""
-    if shutil.which("srun") is None:
-        return "there is no srun in PATH"
-    if not os.environ.get("SLURM_JOB_ID") or not os.environ.get("SLURMD_NODENAME"):
-        return "srun launches ranks in a Slurm job only, on the node where tests run; add --scheduler=slurm, or start pytest in a job"
-    return ""
-
-
-def _srun(is_open_mpi: bool) -> list[str] | str:
+def find_srun() -> str:
+    """Raises NoLauncher."""
     program = shutil.which("srun")
-    problem = against_srun()
-    if program is None or problem:
-        return problem
-    node = os.environ["SLURMD_NODENAME"]
-    # The step that runs the tests has these CPUs: `--overlap` lets another one have them, too.
-    return [program, f"--mpi={'pmix' if is_open_mpi else 'pmi2'}", "--overlap", "-N1", f"--nodelist={node}", "--export=ALL"]
-
-
-def _mpirun(library: str) -> list[str] | str:
-    if not library.startswith("Open MPI"):
-        program = _program(*_MPICH)
-        return [program] if program is not None else "no mpiexec of MPICH was found beside its library or in PATH"
-    program = _program(*_OPEN_MPI)
     if program is None:
-        return "no mpirun of Open MPI was found beside its library or in PATH"
+        raise NoLauncher("there is no srun in PATH")
+    if not os.environ.get("SLURM_JOB_ID") or not os.environ.get("SLURMD_NODENAME"):
+        raise NoLauncher(
+            "srun launches ranks in a Slurm job only, on the node where tests run; add --scheduler=slurm, or start pytest in a job"
+        )
+    return program
+
+
+def _srun(library: str) -> list[str]:
+    manager = "pmix" if is_open_mpi(library) else "pmi2"
+    # The step that runs the tests has these CPUs: `--overlap` lets another one have them, too.
+    return [find_srun(), f"--mpi={manager}", "--overlap", "-N1", f"--nodelist={os.environ['SLURMD_NODENAME']}", "--export=ALL"]
+
+
+def _mpirun(library: str) -> list[str]:
+    if not is_open_mpi(library):
+        return [_program("mpiexec of MPICH", *_MPICH)]
+    program = _program("mpirun of Open MPI", *_OPEN_MPI)
     version = re.match(r"Open MPI v(\d+)", library)
     new = version is not None and int(version[1]) >= 5
     # As many ranks as there are slots, which may be more than CPUs; the engine pins them where it is asked to.
     return [program, *(["--map-by", ":OVERSUBSCRIBE"] if new else ["--oversubscribe"]), "--bind-to", "none"]
 
 
-def _program(names: Sequence[str], says: Sequence[str]) -> Optional[str]:
-    """The first one that is of this library: several can be installed, and `mpirun` is anybody's."""
+def is_open_mpi(library: str) -> bool:
+    return library.startswith("Open MPI")
+
+
+def _program(title: str, names: Sequence[str], says: Sequence[str]) -> str:
+    """The first one that is of this library: several can be installed, and `mpirun` is anybody's. Raises NoLauncher."""
     for folder in (_beside_the_library(), None):
         for name in names:
             path = shutil.which(name, path=folder)
             if path is not None and _says(path, says):
                 return path
-    return None
+    raise NoLauncher(f"no {title} was found beside its library or in PATH")
 
 
 def _beside_the_library() -> str:
     with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
         for line in maps:
-            path = line.rstrip().partition("/")
-            if path[1] and _LIBRARY.search("/" + path[2]):
-                return str(Path("/" + path[2]).parent.parent / "bin")
+            path = line.split(None, 5)[-1].rstrip()
+            if _LIBRARY.search(path):
+                return str(Path(path).parent.parent / "bin")
     return os.devnull
 
 

@@ -65,7 +65,7 @@ def end_hold() -> None:
             os.environ[name] = value
 
 
-def prepare(wanted: str, words: str) -> Frame:
+def prepare(wanted: str, words: list[str]) -> Frame:
     """In the root zygote, where tests with ranks were collected: loads MPI for all forks. Returns how its ranks find each other, in
     the words of protocol/README.md (`ready`). `words`: the user's, for a launcher."""
     hold_back()
@@ -123,11 +123,11 @@ def _known_topology() -> Generator[None, None, None]:
 
 def _manager_of(library: str) -> str:
     """MPICH and what is made of it (Intel MPI, MVAPICH) speak PMI-1, Open MPI PMIx."""
-    return "pmix" if library.startswith("Open MPI") else "pmi"
+    return "pmix" if launchers.is_open_mpi(library) else "pmi"
 
 
 def _tuning_of(library: str) -> dict[str, str]:
-    if not library.startswith("Open MPI"):
+    if not launchers.is_open_mpi(library):
         return _MPICH
     version = re.match(r"Open MPI v(\d+)", library)
     # The transport through memory has changed its name.
@@ -243,25 +243,24 @@ def _let_threads_settle() -> None:
     heard. Where CPUs are short that can still be on its way in MPI_Finalize, which frees what the last step needs: one rank in two
     hundred hung there. So the threads have to be found asleep, all of them, without one having run in between."""
     deadline = time.monotonic() + _SETTLES
-    before: Optional[dict[str, str]] = None
+    before = None
     while time.monotonic() < deadline:
-        asleep = {}
-        for thread in os.listdir("/proc/self/task"):
-            state, switches = _sleep_of(thread) if int(thread) != os.getpid() else ("S", "")
-            if state != "S":
-                break
-            asleep[thread] = switches
-        else:
-            if asleep == before:
-                return
-            before = asleep
-            continue
-        before = None
-        time.sleep(0.0002)
+        now = _others()
+        awake = any(state != "S" for state, _ in now.values())
+        if not awake and now == before:
+            return
+        before = now
+        if awake:
+            time.sleep(0.0002)
+
+
+def _others() -> dict[str, tuple[str, str]]:
+    """All threads but the first, which calls: in what state each is, and how often it has gone to sleep."""
+    return {thread: _sleep_of(thread) for thread in os.listdir("/proc/self/task") if int(thread) != os.getpid()}
 
 
 def _sleep_of(thread: str) -> tuple[str, str]:
-    """Its state, and how often it has gone to sleep (proc(5): State, voluntary_ctxt_switches)."""
+    """proc(5): State, voluntary_ctxt_switches."""
     try:
         with open(f"/proc/self/task/{thread}/status", encoding="ascii", errors="replace") as status:
             fields = dict(line.split(":", 1) for line in status if line.startswith(("State", "voluntary_ctxt")))

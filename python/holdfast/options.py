@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
@@ -14,7 +13,7 @@ import pytest
 
 from holdfast import backend, outer, wrap
 from holdfast.compat import fkit, pytest_parallel
-from holdfast.launchers import LAUNCHERS, against_srun
+from holdfast.launchers import LAUNCHERS, NoLauncher, find_srun
 from holdfast.wrap import Wrap
 
 DEFAULT_TIMEOUT = 600.0
@@ -346,16 +345,12 @@ def _has_terminal() -> bool:
         os.close(terminal)
 
 
-def mpi_of(config: pytest.Config) -> tuple[str, str]:
+def mpi_of(config: pytest.Config) -> tuple[str, list[str]]:
     """Who joins ranks, and the user's words for it. Raises pytest.UsageError."""
     manager, words = (str(value_of(config, config.option, OPTION[name])) for name in ("hf_mpi", "hf_mpi_options"))
     if words and manager not in LAUNCHERS:
         raise pytest.UsageError(f"--hf-mpi-options are for a launcher of ranks; add --hf-mpi={' or --hf-mpi='.join(LAUNCHERS)}")
-    try:
-        shlex.split(words)
-    except ValueError as problem:
-        raise pytest.UsageError(f"--hf-mpi-options={words!r} cannot be read as words of a shell: {problem}") from None
-    return manager, words
+    return manager, backend.words("--hf-mpi-options", words)
 
 
 def is_for_jobs(config: pytest.Config) -> bool:
@@ -434,9 +429,11 @@ def _gpus(config: pytest.Config, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _refuse_launcher(manager: str, here: bool) -> None:
-    problem = against_srun() if manager == "srun" and here else ""
-    if problem:
-        raise pytest.UsageError(f"--hf-mpi=srun: {problem}")
+    if manager == "srun" and here:
+        try:
+            find_srun()
+        except NoLauncher as problem:
+            raise pytest.UsageError(f"--hf-mpi=srun: {problem}") from None
 
 
 def is_interactive(options: argparse.Namespace) -> bool:
