@@ -1,0 +1,24 @@
+"""Breaking GPUs on purpose, and proof that it happened (docs/faults.md).
+
+from holdfast import faults
+from holdfast.faults import gpu
+
+with faults.lab() as lab:
+    worker = subprocess.Popen(command, env=lab.environment())
+    with gpu.lost(device=0, after_calls=100) as fault:
+        fault.wait(10)
+"""
+
+from __future__ import annotations
+
+from holdfast.faults import gpu
+from holdfast.faults.errors import BadFault, FaultError, FaultNotSeen, NoLab
+from holdfast.faults.fault import Fault
+from holdfast.faults.gpu import Injection
+from holdfast.faults.lab import Armed, Calls, Evidence, First, Lab, current, lab
+from holdfast.faults.page import Page, function_table, xid_table
+
+__all__ = [
+    "Armed", "BadFault", "Calls", "Evidence", "Fault", "FaultError", "FaultNotSeen", "First", "Injection", "Lab", "NoLab", "Page",
+    "current", "function_table", "gpu", "lab", "xid_table",
+]  # fmt: skip

@@ -1,0 +1,190 @@
+"""A lab: a page for faults, and the environment of the processes that are to meet them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from holdfast.faults.errors import BadFault, FaultNotSeen, NoLab
+from holdfast.faults.fault import Fault
+from holdfast.faults.page import VARIABLE, Page, shim_path
+
+
+@dataclass(frozen=True)
+class First:
+    """The first call that a fault has struck. `call` is its number among those of that process which the fault watches."""
+
+    pid: int
+    tid: int
+    rank: int
+    device: int
+    function: str
+    call: int
+    at_ns: int  # CLOCK_MONOTONIC.
+    stack: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What has become of a fault so far. `struck` counts calls, those on a broken context included; `occurred` only new strikes."""
+
+    armed: bool
+    watched: int
+    struck: int
+    occurred: int
+    first: Optional[First]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Calls of one function by one process, while one device was current (-1: none)."""
+
+    pid: int
+    rank: int
+    device: int
+    function: str
+    passed: int
+    failed: int
+
+    @property
+    def seen(self) -> int:
+        return self.passed + self.failed
+
+
+class Armed:
+    """A fault on a page."""
+
+    def __init__(self, lab: Lab, fault: Fault, number: int) -> None:
+        self.lab, self.fault, self.number = lab, fault, number
+
+    def on(self) -> None:
+        self.lab.page.switch(self.number, True)
+
+    def off(self) -> None:
+        """Calls pass from now on; what is broken stays broken."""
+        self.lab.page.switch(self.number, False)
+
+    def heal(self) -> None:
+        """Off, and the device is whole again for new contexts. Contexts that it has broken stay so until their processes end."""
+        self.lab.page.heal(self.number)
+
+    def evidence(self) -> Evidence:
+        """Raises BadFault once the page has given this fault's place to another one."""
+        for entry in self.lab.page.report()["faults"]:
+            if entry["id"] == self.number:
+                first = First(**entry["first"]) if entry["first"] else None
+                return Evidence(entry["armed"], entry["watched"], entry["struck"], entry["occurred"], first)
+        raise BadFault(f"fault {self.number} ({self.fault.title()}) was healed long ago; its place on the page has another one")
+
+    def wait(self, seconds: float) -> Evidence:
+        """Until it has struck. Raises FaultNotSeen when the time is up."""
+        deadline = time.monotonic() + seconds
+        while True:
+            evidence = self.evidence()
+            if evidence.struck:
+                return evidence
+            if time.monotonic() >= deadline:
+                raise FaultNotSeen(f"{self._never(evidence)} within {seconds:g} s")
+            time.sleep(0.001)
+
+    def verify(self) -> Evidence:
+        """Raises FaultNotSeen if no call has met it."""
+        evidence = self.evidence()
+        if not evidence.struck:
+            raise FaultNotSeen(self._never(evidence))
+        return evidence
+
+    def _never(self, evidence: Evidence) -> str:
+        text = f"{self.fault.title()} was armed and never struck"
+        if evidence.watched:
+            return f"{text}: {evidence.watched} calls that it watches were let through (after_calls, after_seconds, probability)"
+        if not self.lab.attached:
+            return f"{text}: no process had the shim (run it with the lab's environment())"
+        return f"{text}: no call that it watches was made"
+
+
+class Lab:
+    """Made by lab(), or for a page that is there already by its path."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def prepare(self, fault: Fault) -> Armed:
+        """Written, not armed: `on()` is then one store to memory."""
+        return Armed(self, fault, self.page.add(fault.wish(), False))
+
+    def arm(self, fault: Fault) -> Armed:
+        return Armed(self, fault, self.page.add(fault.wish(), True))
+
+    @property
+    def attached(self) -> int:
+        """Processes that the shim was loaded into, forks not counted."""
+        return int(self.page.report()["attached"])
+
+    def calls(self) -> list[Calls]:
+        """What was called, by process, device and function."""
+        sums: dict[tuple[int, int, int, str], list[int]] = {}
+        for row in self.page.report()["rows"]:
+            for function, (passed, failed) in row["calls"].items():
+                total = sums.setdefault((row["pid"], row["rank"], row["device"], function), [0, 0])
+                total[0] += passed
+                total[1] += failed
+        return [Calls(*key, passed, failed) for key, (passed, failed) in sums.items()]
+
+    def seen(self, function: str) -> int:
+        """Calls of one function, in all processes."""
+        return sum(calls.seen for calls in self.calls() if calls.function == function)
+
+    def environment(self, base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
+        """For a process that is to meet the faults."""
+        environment = dict(os.environ if base is None else base)
+        before = [part for part in environment.get("LD_PRELOAD", "").replace(":", " ").split() if part != shim_path()]
+        environment["LD_PRELOAD"] = ":".join([shim_path(), *before])
+        environment[VARIABLE] = str(self.page.path)
+        return environment
+
+
+_labs: list[Lab] = []
+
+
+def current() -> Lab:
+    """The innermost lab of this process, else the one in its environment. Raises NoLab."""
+    if _labs:
+        return _labs[-1]
+    path = os.environ.get(VARIABLE)
+    if not path:
+        raise NoLab(f"there is no page for faults here: neither `with faults.lab():` around this, nor {VARIABLE} in the environment")
+    return _from_environment(path)
+
+
+_opened: dict[str, Lab] = {}
+
+
+def _from_environment(path: str) -> Lab:
+    if path not in _opened:
+        _opened[path] = Lab(Page(path))
+    return _opened[path]
+
+
+@contextlib.contextmanager
+def lab(*, rows: int = 0) -> Iterator[Lab]:
+    """A page of its own, which is removed at the end. `rows`: room for counters, one for each thread and device (0: 4,096)."""
+    # Memory of its own kind where there is one: a disk would be written to with every call.
+    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="holdfast-faults-", dir=shared) as folder:
+        made = Lab(Page(Path(folder) / "page", create=True, rows=rows))
+        _labs.append(made)
+        try:
+            yield made
+        finally:
+            _labs.remove(made)
+            # What hangs goes on before its page is gone.
+            for entry in made.page.report()["faults"]:
+                made.page.heal(entry["id"])
+            made.page.close()

@@ -1,0 +1,11 @@
+// From what a user asks for to a fault on the page, or to a sentence about what is wrong with it.
+#pragma once
+
+#include <stdbool.h>
+
+#include "block.h"
+#include "control.h"
+
+bool hf_fault_from(const struct hf_wish* wish, struct hf_fault* fault, char* problem, size_t size);
+/// Not if it contradicts one that is armed: a device can be broken in one way at a time.
+bool hf_fault_fits(const struct hf_block* block, const struct hf_fault* fault, char* problem, size_t size);
