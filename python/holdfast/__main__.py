@@ -7,7 +7,19 @@ import sys
 
 from holdfast.engine_path import EngineMissing, find_engine
 
-COMMANDS = ("history", "show", "shard", "merge", "pollution", "check-guards", "devices", "diagnose", "simgpu", "suggest-marks")
+COMMANDS = (
+    "history",
+    "show",
+    "shard",
+    "merge",
+    "pollution",
+    "check-guards",
+    "devices",
+    "diagnose",
+    "simgpu",
+    "suggest-marks",
+    "faults",
+)
 
 
 def main() -> int:

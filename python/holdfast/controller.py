@@ -15,6 +15,7 @@ import pytest
 
 from holdfast import __version__, backend, github, gpu_report, options, programs, wire
 from holdfast.compat import fkit
+from holdfast.fault_report import FaultReport
 from holdfast.kept import Kept
 from holdfast.launch import Engine
 from holdfast.present import GOOD, SHOWN, Gateway, Item, WorkerNode, module_report, present
@@ -49,6 +50,7 @@ class Controller:
         self.items: list[Item] = []
         self.settled: set[int] = set()
         self.summary = Summary()
+        self.faults = FaultReport(config)
         self.ready: wire.Frame = {}
         self.stopped = False
         self.without_verdict = 0
@@ -187,7 +189,7 @@ class Controller:
             job = backend.BACKENDS[self.settings.backend["job"]["system"]]
             slots = f"{slots} in {job}" if self.settings.slots != "auto" else f"slots of {job}"
         lines = [f"holdfast {__version__}: {slots}, {per}, ledger {self._short(self.settings.journal)}"]
-        return lines + [f"holdfast: {note}" for note in self.settings.notes]
+        return lines + self.faults.header() + [f"holdfast: {note}" for note in self.settings.notes]
 
     def _short(self, path: Path) -> str:
         try:
@@ -439,6 +441,7 @@ class Controller:
             return
         item = self.items[result["test"]]
         presented = present(self.config, item, result, self.items)
+        self.faults.add(item.nodeid, str(result["verdict"]), presented.reports)
         if result["verdict"] not in GOOD:
             self.summary.add_reports(result, presented.reports)
         for text in presented.internal_errors:
@@ -485,6 +488,7 @@ class Controller:
         self.summary.write(terminalreporter)
         self.summary.write_scopes(terminalreporter)
         gpu_report.write(terminalreporter, self.summary.gpus)
+        self.faults.write(terminalreporter)
         if github.is_here():
             github.write(terminalreporter, self.summary.failures, self.summary.notes(), self.summary.verdicts)
         fkit.write_summary(self.config, terminalreporter, self.summary)

@@ -23,7 +23,21 @@ _ARCH = re.compile(r"(>=)?\d+\.\d+|sm_\d{2,3}|nvidia|amd")
 # Marks that mean something here.
 _NAMES = frozenset(("holdfast", "timeout", "forked", "serial", "xdist_group", *fkit.MARKS))
 _above: weakref.WeakKeyDictionary[Any, set[str]] = weakref.WeakKeyDictionary()
-KEYWORDS = ("timeout", "isolate", "retry", "cores", "memory", "exclusive", "shared", "serial", "leaks", "gpus", "vram", "gpu_arch")
+KEYWORDS = (
+    "timeout",
+    "isolate",
+    "retry",
+    "cores",
+    "memory",
+    "exclusive",
+    "shared",
+    "serial",
+    "leaks",
+    "gpus",
+    "vram",
+    "gpu_arch",
+    "faults",
+)
 
 
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
@@ -34,6 +48,11 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
         # The fast way for nearly all tests: there may be tens of thousands.
         return _place(item, "test" if item.config.getoption("forked", False) else isolation)
     given = _keywords(item)
+    if given.get("faults") is not None:
+        # What they break stays broken.
+        if given.get("isolate") not in (None, "test"):
+            raise _wrong(item, f"has faults= and isolate={given['isolate']!r}", "isolate='test'")
+        given = {**given, "isolate": "test"}
     own = given.get("isolate") == "test" or item.get_closest_marker("forked") is not None
     if ranks is not None:
         given = _with_ranks(item, given, ranks)

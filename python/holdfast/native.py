@@ -12,6 +12,8 @@ from typing import NamedTuple, Optional
 HEADING = "Native stack of the thread that died (most recent call first):"
 # Frames that are shown; below them is the interpreter, again and again.
 _SHOWN = 16
+# How the names of functions begin that evaluate Python code.
+EVALUATES = ("_PyEval_EvalFrame", "PyEval_EvalCode", "_PyFunction_Vectorcall")
 # Seconds for naming the frames of one stack.
 _LIMIT = 2.0
 # As glibc's backtrace_symbols_fd() writes them: library(symbol+offset)[address], the symbol only where it is exported.
@@ -50,7 +52,7 @@ def _parse(line: str) -> Optional[Frame]:
 def _above_the_interpreter(frames: list[Frame]) -> list[Frame]:
     """Up to the first frame that evaluates Python code: what is below is told better by the Python stack."""
     for position, frame in enumerate(frames):
-        if position and frame.symbol.startswith(("_PyEval_EvalFrame", "PyEval_EvalCode", "_PyFunction_Vectorcall")):
+        if position and frame.symbol.startswith(EVALUATES):
             return frames[: min(position + 1, _SHOWN)]
     return frames[:_SHOWN]
 

@@ -108,6 +108,12 @@ def retries(text: str) -> dict[str, int]:
     return found
 
 
+def seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 1 << 63:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def one_of(*values: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in values:
@@ -192,6 +198,8 @@ OPTIONS = (
         "what becomes of tests for which there is no GPU (any more): an error, skipped, or waiting",
         "fail|skip|wait:SECONDS",
     ),
+    _Option("--hf-chaos", str, "", "arms the faults of that file for all tests (docs/faults.md)", "FILE.toml"),
+    _Option("--hf-seed", seed, None, "with --hf-chaos: the seed of its draws, shown by an earlier run", "N"),
     _Option(
         "--hf-mpi",
         one_of("auto", "pmix", "pmi", *LAUNCHERS),
@@ -236,6 +244,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="a test that passes alone but failed after others in the same worker (`polluted`) fails",
     )
     parser.addini("hf_strict", "polluted tests fail (as --hf-strict)", type="bool", default=False)
+    group.addoption(
+        "--hf-faults",
+        action="store_true",
+        default=False,
+        help="starts with the fault shim in all processes, for tests that declare faults (holdfast mark: faults=)",
+    )
+    parser.addini("hf_faults", "start with the fault shim (as --hf-faults)", type="bool", default=False)
     group.addoption(
         "--hf-debug",
         action="store_true",

@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import guards, options, outer
+from holdfast import faulted, guards, options, outer
 from holdfast.compat import fkit, pytest_parallel, randomly
 
 _ENGINE = pytest.StashKey[Any]()
@@ -36,8 +36,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         # The capture has not begun.
         early_config.stash[_STDERR] = os.dup(2)
     if not configuring_zygote and options.is_enabled(early_config, known) and _runs_tests(known):
+        if faulted.are_wanted(early_config, known):
+            faulted.begin(early_config, known)
         outer.enter()
         _start(early_config)
+    elif not configuring_zygote and _runs_tests(known):
+        faulted.refuse_without_engine(known)
     yield
 
 
@@ -77,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "timeout(seconds): limit for this test, setup and call together (holdfast)")
     config.addinivalue_line(
         "markers",
-        "holdfast(timeout=, isolate=, retry=, cores=, memory=, gpus=, vram=, gpu_arch=, exclusive=, shared=, serial=, leaks=):"
+        "holdfast(timeout=, isolate=, retry=, cores=, memory=, gpus=, vram=, gpu_arch=, exclusive=, shared=, serial=, leaks=, faults=):"
         " how it is run (docs/marks.md)",
     )
     if not fkit.is_taken(config.pluginmanager):
@@ -95,6 +99,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     guards.mark_items(config, items)
+    faulted.register(config, items)
 
 
 @pytest.fixture
@@ -117,6 +122,16 @@ def track_child_processes() -> Generator[Any, None, None]:
 
     with children.track_child_processes() as tracker:
         yield tracker
+
+
+@pytest.fixture
+def fault_lab(request: pytest.FixtureRequest) -> Generator[Any, None, None]:
+    """A page for faults (holdfast.faults.Lab): for processes that the test starts with its environment(), and for the test's own
+    process where that has the shim."""
+    from holdfast.faults import marked
+
+    with marked.lab_for(request.node) as lab:
+        yield lab
 
 
 from holdfast.compat.isoscope import iso_scheduling  # noqa: E402, F401  (a fixture of this plugin)

@@ -42,8 +42,8 @@ static struct hf_block* map_file(const char* path) {
     void* at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     block = at != MAP_FAILED ? at : NULL;
   }
-  if (block != NULL && (block->magic != HF_MAGIC || block->version != HF_VERSION || block->functions != HF_FUNCTION_COUNT || block->rows == 0 ||
-                        hf_block_size(block->rows) > (uint64_t)info.st_size)) {
+  if (block != NULL && (block->magic != HF_MAGIC || block->version != HF_VERSION || block->functions != HF_FUNCTION_COUNT ||
+                        block->rows == 0 || hf_block_size(block->rows) > (uint64_t)info.st_size)) {
     munmap(block, (size_t)info.st_size);
     block = NULL;
     errno = EPROTO;
@@ -108,8 +108,8 @@ void hf_attach_once(void) {
 
 __attribute__((constructor(102))) static void start(void) { hf_attach_once(); }
 
-/// For a process that was forked from one with the shim in it: takes another page, for its calls from now on. Threads that it already
-/// has go on counting on the old one. Returns 0, or an error number (EPROTO: not such a page).
+/// For a process that was forked from one with the shim in it: takes another page, for its calls from now on. Threads that it
+/// already has go on counting on the old one. Returns 0, or an error number (EPROTO: not such a page).
 __attribute__((visibility("default"))) int holdfast_faults_attach(const char* path) {
   hf_attach_once();
   struct hf_block* block = map_file(path);

@@ -1,8 +1,9 @@
 // The page that faults are switched on, and on which the shim notes what it has seen: a file that all processes of a run map.
 //
-// Who writes what: a controller (control.c) writes faults, under a lock on the file, and sets and clears bits of `armed`; the shim reads
-// both without a lock, and writes counters. A fault's `id` is 0 while it is being written, and a reader that finds another one
-// afterwards has read nothing. Any process of the run can write anything here, so the shim takes no number from it for granted.
+// Who writes what: a controller (control.c) writes faults, under a lock on the file, and sets and clears bits of `armed`; the
+// shim reads both without a lock, and writes counters. A fault's `id` is 0 while it is being written, and a reader that finds
+// another one afterwards has read nothing. Any process of the run can write anything here, so the shim takes no number from it
+// for granted.
 #pragma once
 
 #include <stdatomic.h>
@@ -13,12 +14,12 @@
 #define HF_VARIABLE "HOLDFAST_FAULTS"  ///< Names the file.
 
 enum {
-  HF_FAULTS = 64,          ///< Bits of `armed`.
-  HF_FUNCTIONS_MOST = 512, ///< Room for functions in sets and counters.
+  HF_FAULTS = 64,           ///< Bits of `armed`.
+  HF_FUNCTIONS_MOST = 512,  ///< Room for functions in sets and counters.
   HF_NAME = 64,
   HF_UUID = 48,
   HF_STACK = 2048,
-  HF_DEVICES = 64,         ///< Devices of a process that are told apart.
+  HF_DEVICES = 64,  ///< Devices of a process that are told apart.
 };
 
 enum hf_kind { HF_ERROR = 1, HF_DELAY, HF_HANG, HF_CORRUPT };
@@ -27,7 +28,8 @@ enum hf_kind { HF_ERROR = 1, HF_DELAY, HF_HANG, HF_CORRUPT };
 enum hf_reach {
   HF_CALL,     ///< The call.
   HF_CONTEXT,  ///< Every later call of that process on that device, until the process ends. Healing does not change it.
-  HF_DEVICE,   ///< Every later call of every process on that device, until the fault is healed; processes that it has struck stay so.
+  HF_DEVICE,   ///< Every later call of every process on that device, until the fault is healed; processes that it has struck
+               ///< stay so.
 };
 
 /// The first call that a fault has struck.
@@ -58,11 +60,11 @@ struct hf_fault {
   uint64_t healed;       ///< When; CLOCK_MONOTONIC, nanoseconds. 0: not yet.
 
   // Evidence.
-  _Atomic uint64_t watched;  ///< Calls that could have been struck.
-  _Atomic uint64_t struck;   ///< Calls that were, those on a poisoned context included.
-  _Atomic uint64_t spent;    ///< Out of `times`.
-  _Atomic uint64_t occurred; ///< Times that it has struck anew: a poisoned context is not counted again.
-  _Atomic uint32_t latched;  ///< HF_DEVICE, and it has struck.
+  _Atomic uint64_t watched;   ///< Calls that could have been struck.
+  _Atomic uint64_t struck;    ///< Calls that were, those on a poisoned context included.
+  _Atomic uint64_t spent;     ///< Out of `times`.
+  _Atomic uint64_t occurred;  ///< Times that it has struck anew: a poisoned context is not counted again.
+  _Atomic uint32_t latched;   ///< HF_DEVICE, and it has struck.
   struct hf_first first;
 };
 

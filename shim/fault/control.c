@@ -117,6 +117,11 @@ static int64_t write_fault(struct hf_control* control, struct hf_fault* fault, i
   return (int64_t)id;
 }
 
+int hf_control_check(const struct hf_wish* wish, char* problem, size_t size) {
+  struct hf_fault fault;
+  return hf_fault_from(wish, &fault, problem, size) ? 0 : -1;
+}
+
 int64_t hf_control_add(struct hf_control* control, const struct hf_wish* wish, int armed, char* problem, size_t size) {
   struct hf_fault fault;
   if (!hf_fault_from(wish, &fault, problem, size)) return -1;
@@ -165,4 +170,14 @@ int hf_control_heal(struct hf_control* control, int64_t id) {
   atomic_store(&control->block->faults[place].latched, 0);
   control->block->faults[place].healed = clock_now(CLOCK_MONOTONIC);
   return 0;
+}
+
+void hf_control_heal_all(struct hf_control* control) {
+  struct hf_block* block = control->block;
+  atomic_store(&block->armed, 0);
+  for (int i = 0; i < HF_FAULTS; ++i) {
+    atomic_store(&block->faults[i].latched, 0);
+    block->faults[i].healed = clock_now(CLOCK_MONOTONIC);
+  }
+  wake_all(block);
 }

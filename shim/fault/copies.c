@@ -15,7 +15,8 @@ static enum where where_is(uint64_t address) {
   enum { CU_POINTER_ATTRIBUTE_MEMORY_TYPE = 2, CU_MEMORYTYPE_DEVICE = 2 };
   const void* real = hf_real_named("cuPointerGetAttribute");
   unsigned type = 0;
-  if (real == NULL || ((int (*)(void*, int, uint64_t))(uintptr_t)real)(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) != 0) return TO_HOST;
+  if (real == NULL || ((int (*)(void*, int, uint64_t))(uintptr_t)real)(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, address) != 0)
+    return TO_HOST;
   return type == CU_MEMORYTYPE_DEVICE ? TO_DEVICE : TO_HOST;
 }
 

@@ -19,7 +19,9 @@ int hf_current_device(void) {
   return ((int (*)(int*))(uintptr_t)function)(&device) == 0 && device >= 0 && device < HF_DEVICES ? device : -1;
 }
 
-static bool begins(const char* uuid, const char* prefix) { return prefix[0] != '\0' && strncasecmp(uuid, prefix, strlen(prefix)) == 0; }
+static bool begins(const char* uuid, const char* prefix) {
+  return prefix[0] != '\0' && strncasecmp(uuid, prefix, strlen(prefix)) == 0;
+}
 
 /// NVML shows all devices, CUDA those in CUDA_VISIBLE_DEVICES, in that order.
 static int as_visible(unsigned index, const char* uuid) {
@@ -71,8 +73,8 @@ static bool cuda_uuid(int device, char* uuid) {
   if (real == NULL) real = hf_real_named("cuDeviceGetUuid");
   unsigned char b[16];
   if (real == NULL || ((int (*)(void*, int))(uintptr_t)real)(b, device) != 0) return false;
-  snprintf(uuid, HF_UUID, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3], b[4], b[5], b[6],
-           b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+  snprintf(uuid, HF_UUID, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2], b[3],
+           b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
   return true;
 }
 
@@ -108,10 +110,14 @@ bool hf_device_is(const struct hf_fault* fault, const struct hf_call* call) {
 int hf_call_device(uint32_t function, const uint64_t* arguments, int current) {
   unsigned traits = hf_traits_of(function);
   int64_t named = -1;
-  if (traits & DEVICE_FIRST) named = (int)arguments[0];
-  else if (traits & DEVICE_SECOND) named = (int)arguments[1];
-  else if (traits & DEVICE_THIRD) named = (int)arguments[2];
-  else if (traits & HANDLE_FIRST) return hf_handle_device((const void*)(uintptr_t)arguments[0]);
+  if (traits & DEVICE_FIRST)
+    named = (int)arguments[0];
+  else if (traits & DEVICE_SECOND)
+    named = (int)arguments[1];
+  else if (traits & DEVICE_THIRD)
+    named = (int)arguments[2];
+  else if (traits & HANDLE_FIRST)
+    return hf_handle_device((const void*)(uintptr_t)arguments[0]);
   else if (current < 0 && hf_api_of(function) == HF_RUNTIME) {
     // The runtime makes its context when it is first needed, on the device that it names here.
     const void* real = hf_real_named("cudaGetDevice");

@@ -1,13 +1,12 @@
-// The exported functions. Each is an entry of 16 bytes that knows its number and nothing else; what they share hands the call on with a
-// jump, all registers and the stack as they were, so no parameter has to be known and no frame is seen by the real function.
+// The exported functions. Each is an entry of 16 bytes that knows its number and nothing else; what they share hands the call
+// on with a jump, all registers and the stack as they were, so no parameter has to be known and no frame is seen by the real
+// function.
 //
-// The way of a call while nothing is armed: gate, row, count, jump. Anything else goes through hf_decide() (gate.c), with the registers
-// that can hold arguments saved. Written for the two machines that NVIDIA has drivers for.
+// The way of a call while nothing is armed: gate, row, count, jump. Anything else goes through hf_decide() (gate.c), with the
+// registers that can hold arguments saved. Written for the two machines that NVIDIA has drivers for.
 #include "shim.h"
 
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
-
+// clang-format off
 #if defined(__x86_64__)
 
 // Only rax, r10 and r11 are free here: the others may hold arguments.
@@ -94,9 +93,13 @@
 #define ENTRY_LABELLED(symbol) "  .p2align 4\n" #symbol ":\n" ENTRY "  .size " #symbol ", .-" #symbol "\n"
 #define FUNCTION(name, api, group, traits, variants) HF_##variants(SYMBOL, name)
 
+// clang-format on
+
 __asm__(
-    "  .text\n  hf_n = 0\n  .p2align 4\n  .globl hf_entries_begin\n  .hidden hf_entries_begin\nhf_entries_begin:\n" HF_FUNCTIONS(FUNCTION)
-    "  .rept 1024\n" ENTRY "  .endr\n"
-    "  .p2align 4\n  .globl hf_entries_end\n  .hidden hf_entries_end\nhf_entries_end:\n" COMMON DLSYM);
+    "  .text\n  hf_n = 0\n  .p2align 4\n  .globl hf_entries_begin\n  .hidden "
+    "hf_entries_begin\nhf_entries_begin:\n" HF_FUNCTIONS(
+        FUNCTION) "  .rept 1024\n" ENTRY
+                  "  .endr\n"
+                  "  .p2align 4\n  .globl hf_entries_end\n  .hidden hf_entries_end\nhf_entries_end:\n" COMMON DLSYM);
 
 _Static_assert(HF_SPARE == 1024, "as many as the .rept above makes");

@@ -1,9 +1,9 @@
 // Every function that the shim stands in front of: X(name, API, group, traits, variants).
 //
-// The shim never needs a function's parameters, only its name: it hands calls on as they are (entries.c). What it does need to know of
-// some parameters is in the traits. The variants are the suffixes under which a name is exported: `_v2` where its parameters have
-// changed, `_ptsz` and `_ptds` where the default stream is each thread's own. A suffix that a library does not have does no harm.
-// Names: CUDA's and NVML's headers, 11 to 13.
+// The shim never needs a function's parameters, only its name: it hands calls on as they are (entries.c). What it does need to
+// know of some parameters is in the traits. The variants are the suffixes under which a name is exported: `_v2` where its
+// parameters have changed, `_ptsz` and `_ptds` where the default stream is each thread's own. A suffix that a library does not
+// have does no harm. Names: CUDA's and NVML's headers, 11 to 13.
 #pragma once
 
 // clang-format off
@@ -203,8 +203,10 @@
 enum hf_api { HF_DRIVER, HF_RUNTIME, HF_NVML };
 
 /// What users name a set of functions by, in lower case. Those up to IPC use a device: a fault of the device makes them fail.
-#define HF_GROUPS(X) \
-  X(ALLOC) X(FREE) X(COPY) X(FILL) X(LAUNCH) X(GRAPH) X(SYNC) X(STREAM) X(EVENT) X(MODULE) X(MEMORY) X(IPC) X(CONTEXT) X(DEVICE) X(START) X(NVML) X(NVML_START)
+#define HF_GROUPS(X)                                                                                                    \
+  X(ALLOC)                                                                                                              \
+  X(FREE) X(COPY) X(FILL) X(LAUNCH) X(GRAPH) X(SYNC) X(STREAM) X(EVENT) X(MODULE) X(MEMORY) X(IPC) X(CONTEXT) X(DEVICE) \
+      X(START) X(NVML) X(NVML_START)
 
 #define HF_GROUP_NAME(group) HF_GROUP_##group,
 enum hf_group { HF_GROUPS(HF_GROUP_NAME) HF_GROUPS_COUNT };
@@ -212,9 +214,9 @@ enum hf_group { HF_GROUPS(HF_GROUP_NAME) HF_GROUPS_COUNT };
 
 enum hf_traits {
   NOTHING = 0,
-  SPECIAL = 1,        ///< Looked at always, not just while something is armed.
-  SWITCHES = 2,       ///< Afterwards another device may be current in this thread.
-  DEVICE_FIRST = 4,   ///< That parameter is a device's number.
+  SPECIAL = 1,       ///< Looked at always, not just while something is armed.
+  SWITCHES = 2,      ///< Afterwards another device may be current in this thread.
+  DEVICE_FIRST = 4,  ///< That parameter is a device's number.
   DEVICE_SECOND = 8,
   DEVICE_THIRD = 16,
   HANDLE_FIRST = 32,  ///< The first one is a device's handle in NVML.
@@ -227,9 +229,10 @@ enum hf_function { HF_FUNCTIONS(HF_FUNCTION_ID) HF_FUNCTION_COUNT };
 #undef HF_FUNCTION_ID
 
 /// What a fault of kind HF_CORRUPT can strike (copies.c).
-#define HF_CORRUPTIBLE(X) \
-  X(cuMemcpy) X(cuMemcpyAsync) X(cuMemcpyHtoD) X(cuMemcpyDtoH) X(cuMemcpyDtoD) X(cuMemcpyHtoDAsync) X(cuMemcpyDtoHAsync) X(cuMemcpyDtoDAsync) \
-  X(cudaMemcpy) X(cudaMemcpyAsync)
+#define HF_CORRUPTIBLE(X)                                                                                    \
+  X(cuMemcpy)                                                                                                \
+  X(cuMemcpyAsync) X(cuMemcpyHtoD) X(cuMemcpyDtoH) X(cuMemcpyDtoD) X(cuMemcpyHtoDAsync) X(cuMemcpyDtoHAsync) \
+      X(cuMemcpyDtoDAsync) X(cudaMemcpy) X(cudaMemcpyAsync)
 
 /// The symbols of a name: S(symbol, name).
 #define HF_PLAIN(S, name) S(name, name)

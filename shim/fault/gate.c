@@ -21,7 +21,8 @@ static struct hf_go decide(const struct hf_call* call, const void* real, uint64_
   return hf_special(call, real, blow);
 }
 
-__attribute__((visibility("hidden"), used)) struct hf_go hf_decide(uint32_t entry, const uint64_t* arguments, const void* caller) {
+__attribute__((visibility("hidden"), used)) struct hf_go hf_decide(uint32_t entry, const uint64_t* arguments,
+                                                                   const void* caller) {
   // Set while we call the driver ourselves: it may call back through functions that we stand in front of.
   static __thread bool inside;
   hf_attach_once();

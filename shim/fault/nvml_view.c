@@ -1,5 +1,5 @@
-// What NVML says of a device on which an XID fault has struck: the same story as CUDA's. Calls on a device that is gone fail as any
-// faulted call does (strike.c); here are counters of ECC errors, rows to be remapped, and events.
+// What NVML says of a device on which an XID fault has struck: the same story as CUDA's. Calls on a device that is gone fail as
+// any faulted call does (strike.c); here are counters of ECC errors, rows to be remapped, and events.
 #define _GNU_SOURCE
 #include <string.h>
 #include <time.h>
@@ -23,7 +23,8 @@ enum { COUNT_BITS = 40 };
 /// An XID fault that has struck and isn't healed, in this place; its id, or 0.
 static uint64_t xid_there(int number, const struct hf_fault** fault) {
   *fault = &hf_block->faults[number];
-  if ((atomic_load(&hf_block->armed) >> number & 1) == 0 || (*fault)->xid == 0 || atomic_load(&(*fault)->occurred) == 0) return 0;
+  if ((atomic_load(&hf_block->armed) >> number & 1) == 0 || (*fault)->xid == 0 || atomic_load(&(*fault)->occurred) == 0)
+    return 0;
   return atomic_load(&(*fault)->id);
 }
 
@@ -54,10 +55,13 @@ static bool tell(uint64_t set, struct event_data* data, bool second) {
     const struct hf_fault* fault;
     uint64_t id = xid_there(i, &fault);
     if (id == 0) continue;
-    uint64_t so_far = atomic_load(&told[i]), count = so_far >> COUNT_BITS == (id & 0xffffff) ? so_far & ((UINT64_C(1) << COUNT_BITS) - 1) : 0;
+    uint64_t so_far = atomic_load(&told[i]),
+             count = so_far >> COUNT_BITS == (id & 0xffffff) ? so_far & ((UINT64_C(1) << COUNT_BITS) - 1) : 0;
     if (count >= atomic_load(&fault->occurred)) continue;
     for (uint32_t w = 0; w < atomic_load(&wanted_count) && w < EVENTS; ++w) {
-      if (atomic_load(&wanted[w].set) != set || (wanted[w].types & NVML_EVENT_XID) == 0 || !hf_handle_is(fault, wanted[w].device)) continue;
+      if (atomic_load(&wanted[w].set) != set || (wanted[w].types & NVML_EVENT_XID) == 0 ||
+          !hf_handle_is(fault, wanted[w].device))
+        continue;
       if (!atomic_compare_exchange_strong(&told[i], &so_far, (id << COUNT_BITS) + count + 1)) break;
       data->device = wanted[w].device;
       data->type = NVML_EVENT_XID;

@@ -1,7 +1,7 @@
 // Where the real functions are, and dlsym(), by which many clients look for them.
 //
-// The usual way of a shim, RTLD_NEXT, does not see a library that came in by dlopen(..., RTLD_LOCAL), or as a dependency of such a one.
-// So the caller's own library is asked as well, then those that are loaded under the names that NVIDIA gives them.
+// The usual way of a shim, RTLD_NEXT, does not see a library that came in by dlopen(..., RTLD_LOCAL), or as a dependency of
+// such a one. So the caller's own library is asked as well, then those that are loaded under the names that NVIDIA gives them.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <string.h>
@@ -10,7 +10,8 @@
 
 typedef void* (*dlsym_function)(void*, const char*);
 
-// The only version of it that every glibc of the machine has, whatever it says by default: https://www.gnu.org/software/gnulibc.
+// The only version of it that every glibc of the machine has, whatever it says by default:
+// https://www.gnu.org/software/gnulibc.
 #if defined(__x86_64__)
 #define DLSYM_VERSION "GLIBC_2.2.5"
 #else
@@ -64,7 +65,8 @@ static const void* look_for(const char* symbol, const void* caller) {
   return found == NULL || is_ours(found) ? NULL : found;
 }
 
-/// The library of a real function stays: who closes it (the CUDA runtime does so where it can't start) must not leave us with its address.
+/// The library of a real function stays: who closes it (the CUDA runtime does so where it can't start) must not leave us with
+/// its address.
 static void keep_library_of(const void* real) {
   enum { LIBRARIES = 16 };
   static _Atomic(const void*) kept[LIBRARIES];
@@ -81,7 +83,8 @@ static void keep_library_of(const void* real) {
 void hf_bind(uint32_t entry, const void* real) {
   keep_library_of(real);
   atomic_store_explicit(&hf_entry_real[entry], real, memory_order_release);
-  if ((hf_traits_of(hf_entry_function[entry]) & (SPECIAL | SWITCHES)) == 0) __atomic_store_n(&hf_entry_fast[entry], real, __ATOMIC_RELEASE);
+  if ((hf_traits_of(hf_entry_function[entry]) & (SPECIAL | SWITCHES)) == 0)
+    __atomic_store_n(&hf_entry_fast[entry], real, __ATOMIC_RELEASE);
 }
 
 const void* hf_real(uint32_t entry, const void* caller) {
@@ -136,7 +139,8 @@ const void* hf_in_front_of(const char* symbol, const void* real, const void* cal
 /// What dlsym() comes to. RTLD_NEXT is meant from where the caller is, so it must be the caller who asks.
 __attribute__((visibility("hidden"), used)) struct hf_go hf_dlsym(void* handle, const char* symbol, const void* caller) {
   dlsym_function real = real_dlsym();
-  if (handle == RTLD_NEXT || symbol == NULL || hf_function_of(symbol) < 0) return (struct hf_go){(const void*)(uintptr_t)real, 0};
+  if (handle == RTLD_NEXT || symbol == NULL || hf_function_of(symbol) < 0)
+    return (struct hf_go){(const void*)(uintptr_t)real, 0};
   const void* found = real(handle, symbol);
   if (found != NULL) {
     found = hf_in_front_of(symbol, found, caller);

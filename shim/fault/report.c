@@ -39,15 +39,18 @@ static void say_string(struct text* text, const char* string, size_t most) {
   say(text, "\"");
 }
 
-static const char* word(uint32_t number, const char* const* words, uint32_t count) { return number < count ? words[number] : "?"; }
+static const char* word(uint32_t number, const char* const* words, uint32_t count) {
+  return number < count ? words[number] : "?";
+}
 
 static void say_first(struct text* text, const struct hf_first* first) {
   if (atomic_load_explicit(&first->state, memory_order_acquire) != 2) {
     say(text, "null");
     return;
   }
-  say(text, "{\"pid\":%d,\"tid\":%d,\"rank\":%d,\"device\":%d,\"function\":\"%s\",\"call\":%llu,\"at_ns\":%llu,\"stack\":", first->pid, first->tid,
-      first->rank, first->device, hf_name_of(first->function), (unsigned long long)first->call, (unsigned long long)first->at);
+  say(text, "{\"pid\":%d,\"tid\":%d,\"rank\":%d,\"device\":%d,\"function\":\"%s\",\"call\":%llu,\"at_ns\":%llu,\"stack\":",
+      first->pid, first->tid, first->rank, first->device, hf_name_of(first->function), (unsigned long long)first->call,
+      (unsigned long long)first->at);
   say_string(text, first->stack, HF_STACK);
   say(text, "}");
 }
@@ -57,11 +60,12 @@ static void say_fault(struct text* text, const struct hf_fault* fault, uint64_t 
   static const char* const kReaches[] = {"call", "context", "device"};
   say(text, "{\"id\":%llu,\"name\":", (unsigned long long)id);
   say_string(text, fault->name, HF_NAME);
-  say(text, ",\"kind\":\"%s\",\"reach\":\"%s\",\"armed\":%s,\"healed\":%s,\"device\":%d,\"uuid\":", word(fault->kind, kKinds, 5),
+  say(text,
+      ",\"kind\":\"%s\",\"reach\":\"%s\",\"armed\":%s,\"healed\":%s,\"device\":%d,\"uuid\":", word(fault->kind, kKinds, 5),
       word(fault->reach, kReaches, 3), armed ? "true" : "false", fault->healed != 0 ? "true" : "false", fault->device);
   say_string(text, fault->uuid, HF_UUID);
-  say(text, ",\"pid\":%d,\"rank\":%d,\"xid\":%d,\"codes\":[%d,%d,%d]", fault->pid, fault->rank, fault->xid, fault->codes[0], fault->codes[1],
-      fault->codes[2]);
+  say(text, ",\"pid\":%d,\"rank\":%d,\"xid\":%d,\"codes\":[%d,%d,%d]", fault->pid, fault->rank, fault->xid, fault->codes[0],
+      fault->codes[1], fault->codes[2]);
   say(text, ",\"watched\":%llu,\"struck\":%llu,\"occurred\":%llu,\"first\":", (unsigned long long)atomic_load(&fault->watched),
       (unsigned long long)atomic_load(&fault->struck), (unsigned long long)atomic_load(&fault->occurred));
   say_first(text, &fault->first);
@@ -74,7 +78,8 @@ static void say_row(struct text* text, const struct hf_row* row, bool* first) {
   *first = false;
   bool none = true;
   for (uint32_t i = 0; i < HF_FUNCTION_COUNT; ++i) {
-    uint64_t passed = __atomic_load_n(&row->passed[i], __ATOMIC_RELAXED), failed = __atomic_load_n(&row->failed[i], __ATOMIC_RELAXED);
+    uint64_t passed = __atomic_load_n(&row->passed[i], __ATOMIC_RELAXED),
+             failed = __atomic_load_n(&row->failed[i], __ATOMIC_RELAXED);
     if (passed == 0 && failed == 0) continue;
     say(text, "%s\"%s\":[%llu,%llu]", none ? "" : ",", hf_name_of(i), (unsigned long long)passed, (unsigned long long)failed);
     none = false;
@@ -88,8 +93,8 @@ size_t hf_control_report(struct hf_control* control, char* at, size_t size) {
   uint64_t armed = atomic_load(&block->armed);
   // What the page says of its own size may have been overwritten: the file's size is what counts.
   uint32_t room = (uint32_t)((control->bytes - sizeof *block) / sizeof(struct hf_row)), used = atomic_load(&block->rows_used);
-  say(&text, "{\"attached\":%u,\"missed\":%u,\"counts_lost\":%s,\"faults\":[", atomic_load(&block->attached), atomic_load(&block->missed),
-      used > room ? "true" : "false");
+  say(&text, "{\"attached\":%u,\"missed\":%u,\"counts_lost\":%s,\"faults\":[", atomic_load(&block->attached),
+      atomic_load(&block->missed), used > room ? "true" : "false");
   bool first = true;
   for (int i = 0; i < HF_FAULTS; ++i) {
     uint64_t id = atomic_load_explicit(&block->faults[i].id, memory_order_acquire);
@@ -110,8 +115,9 @@ size_t hf_control_xids(char* at, size_t size) {
   struct text text = {at, size, 0};
   say(&text, "[");
   for (const struct hf_xid* xid = hf_xids; xid->xid != 0; ++xid) {
-    say(&text, "%s{\"xid\":%d,\"driver\":%d,\"runtime\":%d,\"nvml\":%d,\"reach\":\"%s\",\"ecc\":%s,\"remedy\":\"%s\",\"name\":", xid == hf_xids ? "" : ",",
-        xid->xid, xid->driver, xid->runtime, xid->nvml, kReaches[xid->reach], xid->ecc ? "true" : "false", xid->remedy);
+    say(&text, "%s{\"xid\":%d,\"driver\":%d,\"runtime\":%d,\"nvml\":%d,\"reach\":\"%s\",\"ecc\":%s,\"remedy\":\"%s\",\"name\":",
+        xid == hf_xids ? "" : ",", xid->xid, xid->driver, xid->runtime, xid->nvml, kReaches[xid->reach],
+        xid->ecc ? "true" : "false", xid->remedy);
     say_string(&text, xid->name, 256);
     say(&text, ",\"meaning\":");
     say_string(&text, xid->meaning, 512);

@@ -1,6 +1,6 @@
-// CUDA_FAULT_INJECTION_ENABLED=0|1 and CUDA_XID_TYPE (79), and a marker file whose first byte, `1` or not, overrides the former at any time:
-// /host-fault/cuda_fault_enabled, or if there is none /tmp/cuda_fault_enabled. No call opens it: a thread waits for changes of the
-// folders (inotify), and looks twice a second in case that a folder comes to be.
+// CUDA_FAULT_INJECTION_ENABLED=0|1 and CUDA_XID_TYPE (79), and a marker file whose first byte, `1` or not, overrides the former
+// at any time: /host-fault/cuda_fault_enabled, or if there is none /tmp/cuda_fault_enabled. No call opens it: a thread waits
+// for changes of the folders (inotify), and looks twice a second in case that a folder comes to be.
 #define _GNU_SOURCE
 #include "seed.h"
 
@@ -101,7 +101,9 @@ void hf_seed_start(struct hf_block* block) {
 
 void hf_seed_watch(void) {
   uint32_t none = 0;
-  if (watched_block == NULL || atomic_load_explicit(&watching, memory_order_relaxed) != 0 || !atomic_compare_exchange_strong(&watching, &none, 1)) return;
+  if (watched_block == NULL || atomic_load_explicit(&watching, memory_order_relaxed) != 0 ||
+      !atomic_compare_exchange_strong(&watching, &none, 1))
+    return;
   // The thread takes no signal that is meant for the program.
   sigset_t all, before;
   sigfillset(&all);

@@ -1,4 +1,5 @@
-// Calls with more to them than to go on or to fail: functions that give out functions, and the error that a thread has seen last.
+// Calls with more to them than to go on or to fail: functions that give out functions, and the error that a thread has seen
+// last.
 #include <stddef.h>
 
 #include "shim.h"

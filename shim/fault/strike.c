@@ -30,7 +30,9 @@ void hf_strikes_forked(void) {
 }
 
 int hf_poison(int device, enum hf_api api) {
-  if (device < 0 || device >= HF_DEVICES || api == HF_NVML || atomic_load_explicit(&poison[device].state, memory_order_acquire) != 2) return 0;
+  if (device < 0 || device >= HF_DEVICES || api == HF_NVML ||
+      atomic_load_explicit(&poison[device].state, memory_order_acquire) != 2)
+    return 0;
   return poison[device].codes[api];
 }
 
@@ -59,7 +61,8 @@ static uint64_t count_call(int number, uint64_t id) {
   return after & ((UINT64_C(1) << CALL_BITS) - 1);
 }
 
-/// Vigna's splitmix64 (https://prng.di.unimi.it/splitmix64.c, public domain): one step, of a state that says which call this is.
+/// Vigna's splitmix64 (https://prng.di.unimi.it/splitmix64.c, public domain): one step, of a state that says which call this
+/// is.
 static uint64_t random_of(uint64_t seed, int rank, uint64_t call) {
   uint64_t z = seed + UINT64_C(0x9e3779b97f4a7c15) * (call + ((uint64_t)(uint32_t)(rank + 1) << 32));
   z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -143,7 +146,8 @@ static bool meant(const struct hf_fault* fault, const struct hf_call* call, bool
   return hf_device_is(fault, call);
 }
 
-static void strike(struct hf_fault* fault, int number, uint64_t id, const struct hf_call* call, uint64_t nth, struct hf_blow* blow) {
+static void strike(struct hf_fault* fault, int number, uint64_t id, const struct hf_call* call, uint64_t nth,
+                   struct hf_blow* blow) {
   atomic_fetch_add(&fault->struck, 1);
   note_first(fault, call, nth);
   hf_look_always();
@@ -160,7 +164,8 @@ static void strike(struct hf_fault* fault, int number, uint64_t id, const struct
       return;
     default:
       if (blow->code == 0) blow->code = fault->codes[hf_api_of(call->function)];
-      if (fault->reach != HF_CALL && hf_api_of(call->function) != HF_NVML) break_context(call->device, fault, (uint32_t)number, id);
+      if (fault->reach != HF_CALL && hf_api_of(call->function) != HF_NVML)
+        break_context(call->device, fault, (uint32_t)number, id);
       if (fault->reach == HF_DEVICE) atomic_store(&fault->latched, 1);
   }
 }
@@ -191,6 +196,7 @@ struct hf_blow hf_strike(const struct hf_call* call) {
     blow.code = broken;
     return blow;
   }
-  for (uint64_t armed = atomic_load(&hf_block->armed); armed != 0; armed &= armed - 1) meet(__builtin_ctzll(armed), call, &blow);
+  for (uint64_t armed = atomic_load(&hf_block->armed); armed != 0; armed &= armed - 1)
+    meet(__builtin_ctzll(armed), call, &blow);
   return blow;
 }

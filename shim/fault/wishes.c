@@ -23,7 +23,9 @@ static const char* const kApis[] = {"driver", "runtime", "nvml"};
 #define GROUP(group) #group,
 static const char* const kGroups[] = {HF_GROUPS(GROUP)};
 
-static void put(struct hf_fault* fault, uint32_t function) { fault->functions[function / 64] |= UINT64_C(1) << (function % 64); }
+static void put(struct hf_fault* fault, uint32_t function) {
+  fault->functions[function / 64] |= UINT64_C(1) << (function % 64);
+}
 
 static bool is_corruptible(uint32_t function) {
 #define ID(name) HF_ID_##name,
@@ -55,14 +57,17 @@ static bool say_unknown(const char* word, size_t length, char* problem, size_t s
   for (uint32_t i = 0; i < HF_FUNCTION_COUNT; ++i) {
     size_t same = 0;
     const char* name = hf_name_of(i);
-    while (same < length && name[same] != '\0' && tolower((unsigned char)name[same]) == tolower((unsigned char)word[same])) ++same;
+    while (same < length && name[same] != '\0' && tolower((unsigned char)name[same]) == tolower((unsigned char)word[same]))
+      ++same;
     if (same > best) {
       best = same;
       near = name;
     }
   }
-  return SAY("functions: '%.*s' is no function of CUDA or NVML that can be struck%s%s%s; `holdfast faults functions` lists them, with their groups",
-             (int)length, word, near != NULL ? " (nearest: " : "", near != NULL ? near : "", near != NULL ? ")" : "");
+  return SAY(
+      "functions: '%.*s' is no function of CUDA or NVML that can be struck%s%s%s; `holdfast faults functions` lists them, with "
+      "their groups",
+      (int)length, word, near != NULL ? " (nearest: " : "", near != NULL ? near : "", near != NULL ? ")" : "");
 }
 
 static bool choose_functions(const struct hf_wish* wish, struct hf_fault* fault, char* problem, size_t size) {
@@ -76,7 +81,10 @@ static bool choose_functions(const struct hf_wish* wish, struct hf_fault* fault,
       put(fault, i);
       ++found;
     }
-    if (found == 0 && fault->kind == HF_CORRUPT) return SAY("functions: '%.*s' has no copy that can be falsified; those are cuMemcpy, cudaMemcpy and their kind in one dimension", (int)length, word);
+    if (found == 0 && fault->kind == HF_CORRUPT)
+      return SAY(
+          "functions: '%.*s' has no copy that can be falsified; those are cuMemcpy, cudaMemcpy and their kind in one dimension",
+          (int)length, word);
     if (found == 0) return say_unknown(word, length, problem, size);
     word = next;
   }
@@ -98,7 +106,8 @@ static bool choose_codes(const struct hf_wish* wish, struct hf_fault* fault, cha
     return SAY("xid: %d can't be imitated; those that can are %s", wish->xid, known);
   }
   if (fault->kind != HF_ERROR && (codes || xid != NULL)) return SAY("kind: a %s has no error code and no XID", wish->kind);
-  if (fault->kind == HF_ERROR && !codes && xid == NULL) return SAY("kind: an error needs a code (driver, runtime, nvml) or an XID");
+  if (fault->kind == HF_ERROR && !codes && xid == NULL)
+    return SAY("kind: an error needs a code (driver, runtime, nvml) or an XID");
   if (codes && xid != NULL) return SAY("xid: XID %d says by itself what calls return; leave out the codes", wish->xid);
   if (wish->driver < 0 || wish->runtime < 0 || wish->nvml < 0) return SAY("a code is a number above 0");
   fault->xid = wish->xid;
@@ -110,7 +119,8 @@ static bool choose_codes(const struct hf_wish* wish, struct hf_fault* fault, cha
 }
 
 static bool choose_target(const struct hf_wish* wish, struct hf_fault* fault, char* problem, size_t size) {
-  if (wish->device < -1 || wish->device >= HF_DEVICES) return SAY("device: %d; devices are numbered from 0 to %d, -1 is any", wish->device, HF_DEVICES - 1);
+  if (wish->device < -1 || wish->device >= HF_DEVICES)
+    return SAY("device: %d; devices are numbered from 0 to %d, -1 is any", wish->device, HF_DEVICES - 1);
   if (wish->uuid != NULL && wish->uuid[0] != '\0') {
     if (wish->device >= 0) return SAY("device and uuid both name a device; leave one out");
     if (strlen(wish->uuid) >= HF_UUID) return SAY("uuid: '%.60s' is too long for one", wish->uuid);
@@ -132,10 +142,13 @@ bool hf_fault_from(const struct hf_wish* wish, struct hf_fault* fault, char* pro
   if (reach < 0) return SAY("reach: '%s' is none; call, context, device", wish->reach);
   fault->reach = (uint32_t)reach;
   if (fault->kind != HF_ERROR && reach != HF_CALL) return SAY("reach: only an error reaches further than the call");
-  if (!(wish->probability > 0 && wish->probability <= 1)) return SAY("probability: %g; give one above 0 and up to 1", wish->probability);
+  if (!(wish->probability > 0 && wish->probability <= 1))
+    return SAY("probability: %g; give one above 0 and up to 1", wish->probability);
   if (fault->kind == HF_DELAY && wish->delay_ns == 0) return SAY("delay: how long? give its seconds");
   if (fault->kind != HF_DELAY && wish->delay_ns != 0) return SAY("delay: a %s has none", wish->kind);
-  if (!choose_target(wish, fault, problem, size) || !choose_functions(wish, fault, problem, size) || !choose_codes(wish, fault, problem, size)) return false;
+  if (!choose_target(wish, fault, problem, size) || !choose_functions(wish, fault, problem, size) ||
+      !choose_codes(wish, fault, problem, size))
+    return false;
   snprintf(fault->name, sizeof fault->name, "%s", wish->name != NULL && wish->name[0] != '\0' ? wish->name : wish->kind);
   fault->after = wish->after;
   fault->times = wish->times;
@@ -156,7 +169,8 @@ bool hf_fault_fits(const struct hf_block* block, const struct hf_fault* fault, c
     const struct hf_fault* other = &block->faults[i];
     if ((armed >> i & 1) == 0 || fault->reach != HF_DEVICE || other->reach != HF_DEVICE || !same_target(fault, other)) continue;
     if (memcmp(fault->codes, other->codes, sizeof fault->codes) == 0 && fault->xid == other->xid) continue;
-    return SAY("'%.63s' breaks the same device in another way and is armed (fault %llu); heal it first", other->name, (unsigned long long)atomic_load(&other->id));
+    return SAY("'%.63s' breaks the same device in another way and is armed (fault %llu); heal it first", other->name,
+               (unsigned long long)atomic_load(&other->id));
   }
   return true;
 }

@@ -10,9 +10,9 @@ struct hf_xid {
   const char* name;
   int driver, runtime, nvml;  ///< What calls return. 0: they do not fail.
   enum hf_reach reach;
-  bool ecc;                 ///< NVML counts an uncorrectable memory error, and a row to be remapped.
-  const char* text;         ///< In the kernel log, after `NVRM: Xid (PCI:...): <xid>, `.
-  const char* remedy;       ///< restart_app, reset_gpu, restart_machine, check_link, none.
+  bool ecc;            ///< NVML counts an uncorrectable memory error, and a row to be remapped.
+  const char* text;    ///< In the kernel log, after `NVRM: Xid (PCI:...): <xid>, `.
+  const char* remedy;  ///< restart_app, reset_gpu, restart_machine, check_link, none.
   const char* meaning;
 };
 

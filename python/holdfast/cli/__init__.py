@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Callable
 
-from holdfast.cli import check_guards, devices, diagnose, history, merge, pollution, shard, show, simgpu, suggest_marks
+from holdfast.cli import check_guards, devices, diagnose, faults, history, merge, pollution, shard, show, simgpu, suggest_marks
 from holdfast.cli.files import Mistake
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "diagnose": (diagnose.__doc__ or "", diagnose.arguments, diagnose.run),
     "suggest-marks": (suggest_marks.__doc__ or "", suggest_marks.arguments, suggest_marks.run),
     "simgpu": (simgpu.__doc__ or "", simgpu.arguments, simgpu.run),
+    "faults": (faults.__doc__ or "", faults.arguments, faults.run),
     "pollution": (pollution.__doc__ or "", pollution.arguments, pollution.run),
 }
 

@@ -15,10 +15,11 @@ from holdfast.faults import gpu
 from holdfast.faults.errors import BadFault, FaultError, FaultNotSeen, NoLab
 from holdfast.faults.fault import Fault
 from holdfast.faults.gpu import Injection
+from holdfast.faults.kinds import KINDS, parse
 from holdfast.faults.lab import Armed, Calls, Evidence, First, Lab, current, lab
 from holdfast.faults.page import Page, function_table, xid_table
 
 __all__ = [
-    "Armed", "BadFault", "Calls", "Evidence", "Fault", "FaultError", "FaultNotSeen", "First", "Injection", "Lab", "NoLab", "Page",
-    "current", "function_table", "gpu", "lab", "xid_table",
+    "KINDS", "Armed", "BadFault", "Calls", "Evidence", "Fault", "FaultError", "FaultNotSeen", "First", "Injection", "Lab", "NoLab",
+    "Page", "current", "function_table", "gpu", "lab", "parse", "xid_table",
 ]  # fmt: skip

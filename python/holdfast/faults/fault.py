@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from holdfast.faults.errors import BadFault
-from holdfast.faults.page import CWish
+from holdfast.faults.page import CWish, check
 
 # Errors by name, as CUDA spells them. Driver and runtime have had the same numbers since CUDA 10.1; the older ones differ in name only.
 CODES = {
@@ -55,6 +55,10 @@ class Fault:
 
     def title(self) -> str:
         return self.name or (f"XID {self.xid}" if self.xid else self.kind)
+
+    def check(self) -> None:
+        """Raises BadFault if it could not be armed on an empty page."""
+        check(self.wish())
 
     def wish(self) -> CWish:
         """For the page. Raises BadFault for what is no number, or out of range; the page checks the rest."""

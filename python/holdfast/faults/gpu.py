@@ -12,7 +12,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Optional, Union
 
-from holdfast.faults.fault import Fault, known
+from holdfast.faults.fault import Fault
+from holdfast.faults.kinds import make
 from holdfast.faults.lab import Armed, Evidence, Lab, current
 
 Where = Union[int, str, None]
@@ -42,47 +43,49 @@ class Injection:
     async def __aenter__(self) -> Armed:
         return self.__enter__()
 
-    async def __aexit__(self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]) -> None:
+    async def __aexit__(
+        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
         self.__exit__(kind, error, trace)
 
     def evidence(self) -> Optional[Evidence]:
         return self.armed.evidence() if self.armed else None
 
 
-def _injection(fault: Fault, lab: Optional[Lab], more: dict[str, Any]) -> Injection:
-    return Injection(fault.with_(**known(more)), lab)
+def _injection(kind: str, lab: Optional[Lab], more: dict[str, Any], **fields: Any) -> Injection:
+    return Injection(make(kind, **fields, **more), lab)
 
 
 def xid(number: int, *, device: Where = 0, lab: Optional[Lab] = None, **more: Any) -> Injection:
     """What the driver reports under that number: errors, how far they reach, and what NVML says (docs/faults.md)."""
-    return _injection(Fault("error", xid=number, device=device), lab, more)
+    return _injection("xid", lab, more, xid=number, device=device)
 
 
 def lost(*, device: Where = 0, lab: Optional[Lab] = None, **more: Any) -> Injection:
     """It falls off the bus: XID 79."""
-    return _injection(Fault("error", name="GPU lost (XID 79)", xid=79, device=device), lab, more)
+    return _injection("lost", lab, more, device=device)
 
 
-def error(code: Union[int, str], *, device: Where = None, functions: Optional[str] = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
+def error(code: Union[int, str], *, device: Where = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
     """Calls return that code, and nothing else happens; with `reach="context"` the context is broken by it."""
-    return _injection(Fault("error", name=f"error {code}", code=code, device=device, functions=functions), lab, more)
+    return _injection("error", lab, more, code=code, device=device)
 
 
 def out_of_memory(*, device: Where = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
     """Allocations find no memory."""
-    return _injection(Fault("error", name="out of memory", code=2, functions="alloc", device=device), lab, more)
+    return _injection("out_of_memory", lab, more, device=device)
 
 
-def slow(seconds: float, *, device: Where = None, functions: Optional[str] = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
+def slow(seconds: float, *, device: Where = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
     """Calls take that much longer."""
-    return _injection(Fault("delay", name=f"slow by {seconds:g} s", seconds=seconds, device=device, functions=functions), lab, more)
+    return _injection("slow", lab, more, seconds=seconds, device=device)
 
 
-def hang(*, device: Where = None, functions: Optional[str] = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
+def hang(*, device: Where = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
     """Calls do not return before the end of the block."""
-    return _injection(Fault("hang", name="hang", device=device, functions=functions), lab, more)
+    return _injection("hang", lab, more, device=device)
 
 
-def corrupt(*, device: Where = None, functions: Optional[str] = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
+def corrupt(*, device: Where = None, lab: Optional[Lab] = None, **more: Any) -> Injection:
     """One bit of what a copy brings is another one; the copy says nothing of it."""
-    return _injection(Fault("corrupt", name="corrupted copy", device=device, functions=functions), lab, more)
+    return _injection("corrupt", lab, more, device=device)

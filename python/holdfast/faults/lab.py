@@ -153,6 +153,16 @@ class Lab:
 _labs: list[Lab] = []
 
 
+@contextlib.contextmanager
+def within(inner: Lab) -> Iterator[None]:
+    """Makes it the current one of this process."""
+    _labs.append(inner)
+    try:
+        yield
+    finally:
+        _labs.remove(inner)
+
+
 def current() -> Lab:
     """The innermost lab of this process, else the one in its environment. Raises NoLab."""
     if _labs:
@@ -179,12 +189,10 @@ def lab(*, rows: int = 0) -> Iterator[Lab]:
     shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="holdfast-faults-", dir=shared) as folder:
         made = Lab(Page(Path(folder) / "page", create=True, rows=rows))
-        _labs.append(made)
         try:
-            yield made
+            with within(made):
+                yield made
         finally:
-            _labs.remove(made)
             # What hangs goes on before its page is gone.
-            for entry in made.page.report()["faults"]:
-                made.page.heal(entry["id"])
+            made.page.heal_all()
             made.page.close()

@@ -20,10 +20,9 @@ class CWish(ctypes.Structure):
     """struct hf_wish of shim/fault/control.h."""
 
     _fields_ = (
-        ("name", ctypes.c_char_p), ("kind", ctypes.c_char_p), ("reach", ctypes.c_char_p), ("functions", ctypes.c_char_p),
-        ("uuid", ctypes.c_char_p), ("pid", ctypes.c_int32), ("rank", ctypes.c_int32), ("device", ctypes.c_int32), ("xid", ctypes.c_int32),
-        ("driver", ctypes.c_int32), ("runtime", ctypes.c_int32), ("nvml", ctypes.c_int32), ("after", ctypes.c_uint64),
-        ("times", ctypes.c_uint64), ("delay_ns", ctypes.c_uint64), ("wait_ns", ctypes.c_uint64), ("seed", ctypes.c_uint64),
+        *((name, ctypes.c_char_p) for name in ("name", "kind", "reach", "functions", "uuid")),
+        *((name, ctypes.c_int32) for name in ("pid", "rank", "device", "xid", "driver", "runtime", "nvml")),
+        *((name, ctypes.c_uint64) for name in ("after", "times", "delay_ns", "wait_ns", "seed")),
         ("probability", ctypes.c_double),
     )  # fmt: skip
 
@@ -72,6 +71,13 @@ def function_table() -> list[tuple[str, str, str]]:
     return [(name, api, group) for name, api, group in _whole_json(lambda text, size: _library().hf_control_functions(text, size))]
 
 
+def check(wish: CWish) -> None:
+    """Raises BadFault for what no page would take."""
+    problem = ctypes.create_string_buffer(_PROBLEM)
+    if _library().hf_control_check(ctypes.byref(wish), problem, ctypes.c_size_t(_PROBLEM)) != 0:
+        raise BadFault(problem.value.decode(errors="replace"))
+
+
 class Page:
     """One open page. Raises BadFault."""
 
@@ -116,6 +122,9 @@ class Page:
     def heal(self, number: int) -> None:
         if self._library.hf_control_heal(self._open(), ctypes.c_int64(number)) != 0:
             raise BadFault(f"{self.path}: there is no fault {number} (any more)")
+
+    def heal_all(self) -> None:
+        self._library.hf_control_heal_all(self._open())
 
     def report(self) -> dict[str, Any]:
         """protocol/faults.md."""
