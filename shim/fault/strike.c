@@ -148,8 +148,9 @@ static bool meant(const struct hf_fault* fault, const struct hf_call* call, bool
 
 static void strike(struct hf_fault* fault, int number, uint64_t id, const struct hf_call* call, uint64_t nth,
                    struct hf_blow* blow) {
-  atomic_fetch_add(&fault->struck, 1);
+  // In this order: who sees that it has struck finds the first call, too.
   note_first(fault, call, nth);
+  atomic_fetch_add(&fault->struck, 1);
   hf_look_always();
   switch (fault->kind) {
     case HF_DELAY:

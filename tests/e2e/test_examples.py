@@ -90,3 +90,12 @@ def test_mpi(suite: Any) -> None:
         "test_wrong_one_rank_gives_up[2]": "exited",
     }, done.output
     assert "ranks 0-2: waited in MPI_Barrier at test_jacobi.py" in done.output
+
+
+def test_faults(suite: Any) -> None:
+    pytest.importorskip("cuda.bindings", reason="NOT RUN: PyPI's cuda-bindings is not installed")
+    with simgpu.running(simgpu.parse("1x80GiB")) as sim:
+        suite.env = sim.environment(suite.env)
+        done = run(suite, "faults", "--hf-faults")
+    assert sorted(done.short().values()) == ["passed"] * 4, done.output
+    assert "2 test(s) met faults, 0 did not" in done.output

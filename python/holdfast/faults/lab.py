@@ -141,6 +141,14 @@ class Lab:
         """Calls of one function, in all processes."""
         return sum(calls.seen for calls in self.calls() if calls.function == function)
 
+    def wait_seen(self, function: str, count: int, seconds: float) -> None:
+        """Until a function has been called so often, in all processes. Raises TimeoutError."""
+        deadline = time.monotonic() + seconds
+        while (seen := self.seen(function)) < count:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"{function} was called {seen} times within {seconds:g} s, not {count}")
+            time.sleep(0.005)
+
     def environment(self, base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
         """For a process that is to meet the faults."""
         environment = dict(os.environ if base is None else base)
