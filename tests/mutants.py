@@ -168,6 +168,36 @@ MUTANTS = (
     Mutant("outer-ranks-run-too", PYTHON + "outer.py", "        os._exit(0)\n", "        return\n", E2E + "test_mpi_pools.py -k outer"),
     Mutant("dead-worlds-stay", ENGINE + "dispatcher_gangs.cc", "  if (!std::exchange(swept_, true)) sweep_folders();\n", "", E2E + "test_mpi_pools.py -k ended_leaves"),
     Mutant("abort-is-a-crash", ENGINE + "gang.cc", "    if (!evidence.ended_with_gang || evidence.done) continue;\n", "    continue;\n", E2E + "test_mpi_pools.py -k each_end"),
+    Mutant('fault-counts-from-one-too-few', 'shim/fault/strike.c', 'if (nth <= fault->after ||', 'if (nth < fault->after ||', 'tests/e2e/test_fault_shim.py -k from_which_call'),
+    Mutant('fault-times-without-end', 'shim/fault/strike.c', '    if (times != 0 && spent >= times) return false;\n', '', 'tests/e2e/test_fault_shim.py'),
+    Mutant('fault-chance-without-seed', 'shim/fault/strike.c', 'uint64_t z = seed + ', 'uint64_t z = ', 'tests/e2e/test_fault_shim.py -k chance'),
+    Mutant('fault-before-its-time', 'shim/fault/strike.c', ' || (fault->from != 0 && now() < fault->from)) return;', ') return;', 'tests/e2e/test_fault_shim.py -k not_before'),
+    Mutant('fault-of-another-rank', 'shim/fault/strike.c', ' || (fault->rank >= 0 && fault->rank != hf_rank)) return false;', ') return false;', 'tests/e2e/test_fault_shim.py -k only_the_device'),
+    Mutant('fault-context-mends', 'shim/fault/strike.c', '  if (broken != 0) {', '  if (broken != 0 && false) {', 'tests/e2e/test_fault_shim.py'),
+    Mutant('fault-context-inherited', 'shim/fault/strike.c', '  for (int i = 0; i < HF_DEVICES; ++i) atomic_store(&poison[i].state, 0);\n', '', 'tests/e2e/test_fault_shim.py -k not_inherited'),
+    Mutant('fault-device-not-latched', 'shim/fault/strike.c', '      if (fault->reach == HF_DEVICE) atomic_store(&fault->latched, 1);\n', '', 'tests/e2e/test_fault_shim.py'),
+    Mutant('fault-hang-not-healed', 'shim/fault/control.c', '    atomic_fetch_and(&block->armed, ~bit);\n    wake_all(block);', '    wake_all(block);', 'tests/e2e/test_fault_shim.py'),
+    Mutant('fault-first-without-stack', 'shim/fault/strike.c', '  write_stack(first->stack);\n', '', 'tests/e2e/test_fault_shim.py -k has_its_stack'),
+    Mutant('fault-not-through-getproc', 'shim/fault/specials.c', '*function = hf_in_front_of(name, *function, NULL);', '(void)hf_in_front_of;', 'tests/e2e/test_fault_shim.py'),
+    Mutant('fault-last-error-unknown', 'shim/fault/specials.c', '  if (hf_api_of(call->function) == HF_RUNTIME) last_error = code;\n', '', 'tests/e2e/test_fault_shim.py -k runtime'),
+    Mutant('fault-library-let-go', 'shim/fault/real.c', '  dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);\n', '', 'tests/e2e/test_fault_shim.py -k closed'),
+    Mutant('fault-no-real-in-local-scope', 'shim/fault/real.c', '  if (found == NULL || is_ours(found)) found = through_library_of(caller, symbol);\n  if (found == NULL || is_ours(found)) found = through_known_names(symbol);\n', '', 'tests/e2e/test_fault_shim.py -k rtld_local'),
+    Mutant('fault-next-is-ours', 'shim/fault/real.c', 'if (handle == RTLD_NEXT || symbol == NULL || hf_function_of(symbol) < 0)', 'if (symbol == NULL || (hf_function_of(symbol) < 0 && handle != RTLD_NEXT))', 'tests/e2e/test_fault_shim.py -k finds_its_next'),
+    Mutant('fault-cuda-where-there-is-none', 'shim/fault/real.c', 'return hf_real(entry, caller) != NULL ? real : NULL;', 'return real;', 'tests/e2e/test_fault_shim.py -k without_cuda'),
+    Mutant('fault-nvml-counts-as-cuda', 'shim/fault/devices.c', '    if (end != word && end == word + length && number == index) return place;', '    if (end != word && end == word + length && number == index) return (int)index;', 'tests/e2e/test_fault_shim.py -k nvml'),
+    Mutant('fault-event-for-ever', 'shim/fault/nvml_view.c', 'if (count >= atomic_load(&fault->occurred)) continue;', '(void)count;', 'tests/e2e/test_fault_shim.py -k events'),
+    Mutant('fault-rows-lost', 'shim/fault/rows.c', '  if (held != 0) atomic_store(&mine[held - 1].state, 1);\n', '', 'tests/e2e/test_fault_shim.py -k lose_no_call'),
+    Mutant('fault-forks-share-a-row', 'shim/fault/rows.c', 'void hf_rows_forked(void) {\n  hf_row = NULL;', 'void hf_rows_forked(void) {', 'tests/e2e/test_fault_shim.py -k fork_counts'),
+    Mutant('fault-contradictions', 'shim/fault/wishes.c', '    return SAY("\'%.63s\' breaks', '    if (0) SAY("\'%.63s\' breaks', 'tests/e2e/test_fault_shim.py -k contradict'),
+    Mutant('fault-corrupts-nothing', 'shim/fault/copies.c', '  flip(&copy, draw);\n', '', 'tests/e2e/test_fault_shim.py'),
+    Mutant('fault-unseen-passes', 'python/holdfast/faults/marked.py', '        self.faults.verify()', '        pass', 'tests/e2e/test_fault_runs.py -k declared'),
+    Mutant('fault-armed-in-setup', 'python/holdfast/faults/marked.py', 'self.lab.prepare(fault) for fault', 'self.lab.arm(fault) for fault', 'tests/e2e/test_fault_runs.py -k declared'),
+    Mutant('fault-not-healed-for-teardown', 'python/holdfast/faults/marked.py', '        for armed in self._armed:\n            armed.heal()\n            evidence', '        for armed in self._armed:\n            evidence', 'tests/e2e/test_fault_runs.py -k declared'),
+    Mutant('fault-without-shim-passes', 'python/holdfast/faults/marked.py', '        if self._problem:\n', '        if False:\n', 'tests/e2e/test_fault_runs.py -k without_the_shim'),
+    Mutant('fault-page-of-the-dead-unread', 'python/holdfast/fault_report.py', '        if self.folder and verdict not in PYTEST_VERDICTS:', '        if False:', 'tests/e2e/test_fault_runs.py -k dies_of'),
+    Mutant('chaos-by-order', 'python/holdfast/faults/chaos.py', 'random.Random(f"{self.seed}/{nodeid}")', 'random.Random()', 'tests/e2e/test_fault_runs.py -k had_again'),
+    Mutant('chaos-for-all', 'python/holdfast/faults/chaos.py', '        if draw.random() >= self.tests:\n            return []\n', '        draw.random()\n', 'tests/e2e/test_fault_runs.py -k had_again'),
+    Mutant('fault-in-a-worker', 'python/holdfast/marks.py', '        given = {**given, "isolate": "test"}\n    own', '        pass\n    own', 'tests/e2e/test_fault_runs.py -k cannot_be_is_a_usage'),
 )  # fmt: skip
 
 
@@ -182,7 +212,7 @@ def prepare() -> None:
             shutil.copy(HERE / name, target)
     place = COPY / "python" / "holdfast" / "bin"
     place.mkdir(exist_ok=True)
-    for name in ("holdfast", "libcrashnote.so", "libforkloop.so", "libtrail.so"):
+    for name in ("holdfast", "libcrashnote.so", "libforkloop.so", "libtrail.so", "libfaultshim.so", "libfaultcontrol.so", "simgpu"):
         (place / name).symlink_to(COPY.parent / "engine" / name)
     information = COPY / "python" / "holdfast-0.dist-info"
     information.mkdir(exist_ok=True)
