@@ -16,3 +16,9 @@ target_link_libraries(holdfast_sqlite INTERFACE ${HOLDFAST_SQLITE_LIBRARY} Threa
 # Static for the same reason. For connections to other machines (engine/wire/secure_link.h).
 set(OPENSSL_USE_STATIC_LIBS TRUE)
 find_package(OpenSSL 3.0 REQUIRED)
+
+# Headers only (Beast, Asio), for engine/serve/http_server.cc.
+find_path(HOLDFAST_BOOST_INCLUDE boost/beast.hpp REQUIRED)
+add_library(holdfast_boost INTERFACE)
+target_include_directories(holdfast_boost SYSTEM INTERFACE ${HOLDFAST_BOOST_INCLUDE})
+target_compile_definitions(holdfast_boost INTERFACE BOOST_ERROR_CODE_HEADER_ONLY)

@@ -18,6 +18,7 @@
 #include "mpi/pmix_link.h"
 #include "os/tcp.h"
 #include "run/dispatcher.h"
+#include "serve/service.h"
 #include "wire/secure_link.h"
 
 namespace {
@@ -172,6 +173,20 @@ int main(int argc, char** argv) {
   agent_command->add_option("--nodes", agent.nodes, "how many agents the job starts");
   agent_command->add_option("--slots", slots, "number of tests at a time, or auto");
   agent_command->footer("The run's token is in the variable HOLDFAST_AGENT_TOKEN.");
+  holdfast::serve::ServiceOptions service;
+  CLI::App* faultd =
+      app.add_subcommand("faultd", "the fault service: breaks GPUs and processes on request, and puts them back");
+  CLI::App* sweep = app.add_subcommand("sweep", "undo what a fault service that was killed has left");
+  for (CLI::App* command : {faultd, sweep}) {
+    command->add_option("--state", service.state, "folder for what it has changed (default: ~/.local/state/holdfast-faultd)");
+  }
+  faultd->add_option("--listen", service.listen, "ADDRESS:PORT (127.0.0.1:8080); port 0: one that is free");
+  faultd->add_option("--token-file", service.token_file, "file with the token (default: a new one in the state folder)");
+  faultd->add_option("--tls-cert", service.certificate, "certificate chain, PEM; needed where other machines can reach it");
+  faultd->add_option("--tls-key", service.key, "its key, PEM");
+  faultd->add_option("--kernel-log", service.kernel_log, "where lines of XIDs go: auto, kmsg, journald, none, or a file");
+  faultd->add_option("--node", service.node, "what this machine is called (default: its host name)");
+  faultd->add_option("--limit", service.limit, "seconds that a fault may last (3600)")->check(CLI::Range(1.0, 1e8));
   CLI11_PARSE(app, argc, argv);
 
   if (gpus->parsed()) return holdfast::inventory::print_gpus();
@@ -189,6 +204,9 @@ int main(int argc, char** argv) {
     std::printf("%llu %llu\n", static_cast<unsigned long long>(found.limit), static_cast<unsigned long long>(found.available));
     return 0;
   }
+  if (service.node.empty()) service.node = host_name();
+  if (faultd->parsed()) return holdfast::serve::serve_faults(service);
+  if (sweep->parsed()) return holdfast::serve::sweep(service);
   if (agent.node.empty()) agent.node = host_name();
   return run_engine(options, slots, agent);
 }

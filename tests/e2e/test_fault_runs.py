@@ -181,6 +181,22 @@ def test_children_meet_it_too(fault_lab):
     assert gpus.run("--hf-faults").short() == {"test_itself": "passed", "test_children_meet_it_too": "passed"}
 
 
+def test_in_a_worker_run_it_has_a_process_of_its_own(gpus):
+    gpus.write(
+        test_it=HEAD
+        + """
+@pytest.fixture(autouse=True)
+def ready(): context()
+def test_before(): assert alloc() == 0
+@hf(faults="xid=31,functions=sync")
+def test_breaks(): assert int(driver.cuCtxSynchronize()[0]) == 700
+def test_after(): assert alloc() == 0
+"""
+    )
+    run = gpus.run("--hf-faults", "--hf-isolate=worker", "--hf-slots=1", "--hf-strict")
+    assert set(run.short().values()) == {"passed"} and len(run.verdicts) == 3
+
+
 def test_ranks_meet_faults(gpus, tmp_path_factory):
     simulated = gpus.env["LD_LIBRARY_PATH"]
     use(gpus, "mpich", tmp_path_factory.mktemp("mpi"))

@@ -108,6 +108,21 @@ def test_functions_that_are_looked_up_are_seen(bench):
     assert bench.lab.seen("cuDeviceGetCount") == 1
 
 
+def test_a_driver_that_finds_functions_in_its_own_ways_is_seen(bench):
+    """As the real one does: cuGetProcAddress() knows addresses that nobody exports, and a launch has eleven parameters."""
+    bench.build("driver.c", "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", output="libcuda.so.1")
+    program = bench.build("launches.c", str(bench.folder / "libcuda.so.1"))
+    own = {"LD_LIBRARY_PATH": str(bench.folder)}
+    assert bench.run(program, **own) == "linked 0\nfound 0\nlater 0\nbias 0\n"
+    assert (bench.lab.seen("cuLaunchKernel"), bench.lab.seen("cuMemAlloc")) == (2, 1)
+    fault = bench.lab.arm(Fault("error", code=719, functions="launch"))
+    assert bench.run(program, **own) == "linked 719\nfound 719\nlater 0\nbias 0\n"
+    fault.heal()
+    # The long way hands on all parameters as well.
+    bench.lab.arm(Fault("delay", seconds=0.001))
+    assert bench.run(program, **own) == "linked 0\nfound 0\nlater 0\nbias 0\n"
+
+
 def test_a_program_without_cuda_sees_none(bench):
     assert bench.run(bench.build("without.c")) == "0 1 1\nend\n"
 
@@ -140,9 +155,11 @@ def test_a_driver_that_was_closed_is_no_trap(bench):
             count = ctypes.c_int(-1)
             print(library.cuInit(0), library.cuDeviceGetCount(ctypes.byref(count)), count.value)
             _ctypes.dlclose(library._handle)
+        # Nobody has it open now, and the shim still knows its functions.
+        print(ctypes.CDLL(None).cuDeviceGetCount(ctypes.byref(count)))
         """
     )
-    assert out == "0 0 2\n" * 3
+    assert out == "0 0 2\n" * 3 + "0\n"
 
 
 # What fails, and how often.
@@ -199,6 +216,21 @@ def test_devices_count_as_the_process_sees_them(bench):
     bench.lab.arm(Fault("error", code=2, functions="alloc", device=0))
     program = "context(0)\nprint(int(driver.cuMemAlloc(64)[0]))"
     assert bench.python(program, CUDA_VISIBLE_DEVICES="1").strip() == "2"
+    # NVML shows all of them, in their own order.
+    lost = bench.lab.arm(Fault("error", xid=79, device=0, functions="sync"))
+    bench.python("context(0)\ndriver.cuCtxSynchronize()", CUDA_VISIBLE_DEVICES="1")
+    states = """
+    import pynvml as n
+    n.nvmlInit()
+    for i in range(2):
+        try:
+            print(n.nvmlDeviceGetName(n.nvmlDeviceGetHandleByIndex(i)) != "", end=" ")
+        except n.NVMLError as error:
+            print(type(error).__name__, end=" ")
+    """
+    assert bench.python(states, CUDA_VISIBLE_DEVICES="1").split() == ["True", "NVMLError_GpuIsLost"]
+    assert bench.python(states).split() == ["NVMLError_GpuIsLost", "True"]
+    assert lost.evidence().occurred == 1
 
 
 def test_a_delay_passes_afterwards(bench):
@@ -466,7 +498,8 @@ def test_a_fork_counts_for_itself(bench):
     bench.python(
         """
         import os
-        ok(driver.cuInit(0))
+        context()
+        driver.cuCtxGetFlags()
         for _ in range(3):
             child = os.fork()
             if child == 0:

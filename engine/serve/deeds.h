@@ -1,0 +1,19 @@
+// What the fault service can do. Each function checks the body of a request; a Result's error says what is wrong with it.
+#pragma once
+
+#include "serve/faults.h"
+
+namespace holdfast::serve {
+
+/// On the page: {fault_type, xid_type?, gpu_id?, uuid?, functions?, after_calls?, ...}, as docs/faultd.md has it. `target` and
+/// `type` are set.
+Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog& kernel, const Json& body, std::string& type,
+                                            std::string& target);
+/// {pid, action: kill|stop|slow, percent?, tree?}
+Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& type, std::string& target);
+
+// For both: a field of the right kind, or `otherwise`; `problem` is set where it is of another one.
+double number_of(const Json& body, const char* name, double otherwise, double least, double most, std::string& problem);
+std::string text_of(const Json& body, const char* name, const std::string& otherwise, std::string& problem);
+
+}  // namespace holdfast::serve
