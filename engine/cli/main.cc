@@ -187,7 +187,11 @@ int main(int argc, char** argv) {
   faultd->add_option("--kernel-log", service.kernel_log, "where lines of XIDs go: auto, kmsg, journald, none, or a file");
   faultd->add_option("--node", service.node, "what this machine is called (default: its host name)");
   faultd->add_option("--limit", service.limit, "seconds that a fault may last (3600)")->check(CLI::Range(1.0, 1e8));
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& mistake) {
+    return app.exit(mistake) == 0 ? 0 : 4;  // 0: it was --help or --version.
+  }
 
   if (gpus->parsed()) return holdfast::inventory::print_gpus();
   if (helper->parsed()) return holdfast::inventory::serve_gpus(helper_fd);

@@ -86,7 +86,9 @@ Reply route(Faults& faults, const Request& request, double now) {
     }
     return one_fault(faults, request, *rest, now);
   }
-  if (path == "/health" || path == "/api/v1/page" || path == kFaults) return refuse(405, "GET is for this route");
+  for (std::string_view known : {"/health", "/openapi.json", "/metrics", "/api/v1/page", kFaults.data()}) {
+    if (path == known) return refuse(405, "GET is for this route");
+  }
   return refuse(404, "there is no such route; /openapi.json lists them");
 }
 

@@ -95,9 +95,10 @@ std::string kernel_line(const Settings& settings, int gpu, int xid) {
     if (entry.value("xid", 0) == xid) text = entry.value("text", "");
   }
   bool known = static_cast<std::size_t>(gpu) < settings.devices.size();
-  // Without the function's number, as the driver writes it.
   std::string pci = known ? settings.devices[static_cast<std::size_t>(gpu)].pci : fmt::format("0000:{:02x}:00", gpu + 1);
+  // As the driver writes it: four digits of the domain, of which NVML gives eight, and no function.
   if (std::size_t dot = pci.rfind('.'); dot != std::string::npos) pci.resize(dot);
+  if (std::size_t colon = pci.find(':'); colon > 4 && colon != std::string::npos) pci.erase(0, colon - 4);
   return fmt::format("NVRM: Xid (PCI:{}): {}, {}", pci, xid, text);
 }
 

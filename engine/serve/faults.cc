@@ -70,17 +70,18 @@ struct Faults::Fault {
 
   [[nodiscard]] bool is_over() const { return status == "recovered" || status == "failed"; }
   [[nodiscard]] Json shown() const {
-    return {{"fault_id", id},
-            {"status", status},
-            {"fault_type", type},
-            {"target", target},
-            {"owner", owner},
-            {"asked_at", time_of(asked)},
-            {"injected_at", time_of(injected)},
-            {"recovered_at", time_of(ended)},
-            {"duration", duration},
-            {"message", message},
-            {"evidence", verified}};
+    Json shown = {{"fault_id", id},
+                  {"status", status},
+                  {"fault_type", type},
+                  {"target", target},
+                  {"owner", owner},
+                  {"asked_at", time_of(asked)},
+                  {"injected_at", time_of(injected)},
+                  {"recovered_at", time_of(ended)},
+                  {"duration", duration},
+                  {"message", message}};
+    if (verified.is_object()) shown.update(verified);
+    return shown;
   }
 };
 
@@ -201,7 +202,7 @@ Reply Faults::show(const std::string& id) const {
   Fault* fault = find(id);
   if (fault == nullptr) return refuse(404, fmt::format("there is no fault {}", id));
   Json shown = fault->shown();
-  if (!fault->is_over()) shown["evidence"] = fault->deed->verify();
+  if (!fault->is_over()) shown.update(fault->deed->verify());
   return {200, std::move(shown)};
 }
 

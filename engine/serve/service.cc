@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/rand.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -169,6 +170,9 @@ int sweep(const ServiceOptions& options) {
 // 2. Undo what an earlier service has left.
 // 3. Serve; the changes are undone when that ends.
 int serve_faults(const ServiceOptions& options) {
+  // Both show as errors of the write: a client that has gone, a disk that is full.
+  ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGXFSZ, SIG_IGN);
   fs::path folder = state_folder(options);
   Result<HttpSettings> http = read_listen(options);
   if (!http) return give_up("faultd", http.error().message());

@@ -114,7 +114,8 @@ def test_a_driver_that_finds_functions_in_its_own_ways_is_seen(bench):
     program = bench.build("launches.c", str(bench.folder / "libcuda.so.1"))
     own = {"LD_LIBRARY_PATH": str(bench.folder)}
     assert bench.run(program, **own) == "linked 0\nfound 0\nlater 0\nbias 0\n"
-    assert (bench.lab.seen("cuLaunchKernel"), bench.lab.seen("cuMemAlloc")) == (2, 1)
+    # That driver calls its own exported function, which is seen again.
+    assert (bench.lab.seen("cuLaunchKernel"), bench.lab.seen("cuMemAlloc")) == (3, 1)
     fault = bench.lab.arm(Fault("error", code=719, functions="launch"))
     assert bench.run(program, **own) == "linked 719\nfound 719\nlater 0\nbias 0\n"
     fault.heal()
