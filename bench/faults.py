@@ -1,15 +1,19 @@
 """What the fault shim costs where nothing is armed, and how quickly a fault is there. On the simulated driver, in one run.
 
-    python bench/faults.py        # after ./test or ./demo, with their build folder; HOLDFAST_ENGINE names another one's engine
+python bench/faults.py        # after ./test or ./demo, with their build folder; HOLDFAST_ENGINE names another one's engine
 """
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -59,7 +63,9 @@ def latency(sim: simgpu.Simgpu, lab: Lab) -> None:
         victim.kill()
         victim.wait()
     took.sort()
-    print(f"\nFrom the switch to the first failing call: median {statistics.median(took):.1f} us, 99 % {took[197]:.1f} us (to reach: 1,000)")
+    print(
+        f"\nFrom the switch to the first failing call: median {statistics.median(took):.1f} us, 99 % {took[197]:.1f} us (to reach: 1,000)"
+    )
 
 
 def switches(lab: Lab) -> None:
@@ -71,11 +77,52 @@ def switches(lab: Lab) -> None:
     print(f"\nSwitches: {200_000 / (time.perf_counter() - begin):,.0f} a second from Python (to reach: 10,000)")
 
 
+def service() -> None:
+    """Requests a second over one connection, and over eight at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [os.environ["HOLDFAST_ENGINE"], "faultd", "--state", folder, "--listen", "127.0.0.1:0", "--kernel-log", "none"]
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        victim = subprocess.Popen(["sleep", "600"])
+        try:
+            port = int(re.search(r":(\d+), token", server.stdout.readline()).group(1))
+            token = (Path(folder) / "token").read_text().strip()
+            cycle = json.dumps({"pid": victim.pid, "action": "stop"})
+
+            def ask(seconds: float, counts: list[int], cycles: bool) -> None:
+                connection = http.client.HTTPConnection("127.0.0.1", port)
+                headers, count, end = {"Authorization": f"Bearer {token}"}, 0, time.monotonic() + seconds
+                while time.monotonic() < end:
+                    if cycles:
+                        connection.request("POST", "/api/v1/faults/process/inject", cycle, headers)
+                        fault = json.loads(connection.getresponse().read())["fault_id"]
+                        connection.request("DELETE", f"/api/v1/faults/{fault}", headers=headers)
+                    else:
+                        connection.request("GET", "/api/v1/faults?active_only=true", headers=headers)
+                    connection.getresponse().read()
+                    count += 1
+                counts.append(count)
+
+            print()
+            for what, threads, cycles in (("one client", 1, False), ("eight clients", 8, False), ("inject and recover", 1, True)):
+                counts: list[int] = []
+                workers = [threading.Thread(target=ask, args=(2.0, counts, cycles)) for _ in range(threads)]
+                for worker in workers:
+                    worker.start()
+                for worker in workers:
+                    worker.join()
+                print(f"faultd, {what}: {sum(counts) / 2:,.0f} a second")
+        finally:
+            for process in (server, victim):
+                process.kill()
+                process.wait()
+
+
 def main() -> None:
     with simgpu.running(simgpu.parse("1x8GiB")) as sim, faults.lab() as lab:
         cost(sim, lab)
         latency(sim, lab)
         switches(lab)
+    service()
 
 
 if __name__ == "__main__":
