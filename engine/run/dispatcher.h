@@ -83,6 +83,7 @@ class Dispatcher {
     bool urgent = false;               ///< It waits for its second judgement.
     bool hides_gpus = false;           ///< It is to see none.
     bool own = false;                  ///< Its mark insists on a process of its own.
+    bool faulted = false;              ///< Faults are injected into it: its failure says nothing of devices.
     std::uint32_t needs = 0;           ///< Which resources: a number in needs_.
     int scope = Tree::kNone;           ///< The innermost one around it, of those that are set up for many tests.
     double setup = 0;                  ///< Seconds for which scopes were set up when it was to begin.

@@ -249,7 +249,8 @@ bool Dispatcher::await_devices(Attempt& attempt) {
   ended.lives_on = !own;
   ended.failed = !good && !stopping_;
   ended.dead = ended.failed && !is_pytest_verdict(verdict);
-  if (ended.failed) {
+  bool faulted = attempt.test < tests_.size() && tests_[attempt.test].faulted;
+  if (ended.failed && !faulted) {
     ended.failure = attempt.reports.dump(-1, ' ', false, wire::Json::error_handler_t::replace) + attempt.out + attempt.err;
   }
   ++parked_;

@@ -9,6 +9,7 @@ from typing import Any, Optional
 import pytest
 
 from holdfast.marks import wishes_of
+from holdfast.options import has_chaos
 from holdfast.scopes import Scope, Scopes
 from holdfast.wire import Frame
 
@@ -16,7 +17,11 @@ from holdfast.wire import Frame
 def describe_items(items: Sequence[pytest.Item], with_chain: bool, isolation: str) -> list[Frame]:
     """One object an item: id, location, its own timeout; with_chain: also how --co shows it and its parents."""
     siblings: dict[tuple[int, str], pytest.Item] = {}
-    return [_describe(item, siblings, with_chain, isolation) for item in items]
+    descriptions = [_describe(item, siblings, with_chain, isolation) for item in items]
+    if items and has_chaos(items[0].config):
+        for entry in descriptions:
+            entry["faulted"] = True
+    return descriptions
 
 
 def place_in_scopes(items: Sequence[pytest.Item], descriptions: list[Frame]) -> list[Scope]:

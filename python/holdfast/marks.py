@@ -53,6 +53,7 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
         if given.get("isolate") not in (None, "test"):
             raise _wrong(item, f"has faults= and isolate={given['isolate']!r}", "isolate='test'")
         given = {**given, "isolate": "test"}
+        wishes["faulted"] = True
     own = given.get("isolate") == "test" or item.get_closest_marker("forked") is not None
     if ranks is not None:
         given = _with_ranks(item, given, ranks)

@@ -379,6 +379,11 @@ def wants_leaks(config: pytest.Config) -> bool:
     return bool(value_of(config, config.option, OPTION["hf_leaks"]) != "ignore")
 
 
+def has_chaos(config: pytest.Config) -> bool:
+    """Whether faults are injected into all tests."""
+    return bool(value_of(config, config.option, OPTION["hf_chaos"]))
+
+
 def is_strict(config: pytest.Config) -> bool:
     return bool(config.getoption("hf_strict") or config.getini("hf_strict"))
 

@@ -197,6 +197,29 @@ def test_after(): assert alloc() == 0
     assert set(run.short().values()) == {"passed"} and len(run.verdicts) == 3
 
 
+def test_a_fault_is_not_held_against_the_device(gpus):
+    gpus.write(
+        test_it=HEAD
+        + """
+@hf(gpus=1, faults="xid=48,functions=alloc")
+def test_declared():
+    context()
+    ok(driver.cuMemAlloc(64))
+
+@hf(gpus=1)
+def test_other():
+    context()
+    ok(driver.cuMemAlloc(64))
+"""
+    )
+    run = gpus.run("--hf-faults", "--hf-slots=1")
+    assert run.short() == {"test_declared": "failed", "test_other": "passed"}
+    assert "judged again" not in run.output
+    gpus.file("chaos.toml", "[[fault]]\nkind = 'xid'\nxid = 48\nfunctions = 'alloc'\n")
+    chaos = gpus.run("--hf-chaos=chaos.toml", "--hf-slots=1")
+    assert set(chaos.short().values()) == {"failed"} and "judged again" not in chaos.output
+
+
 def test_ranks_meet_faults(gpus, tmp_path_factory):
     simulated = gpus.env["LD_LIBRARY_PATH"]
     use(gpus, "mpich", tmp_path_factory.mktemp("mpi"))
