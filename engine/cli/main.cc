@@ -18,6 +18,7 @@
 #include "mpi/pmix_link.h"
 #include "os/tcp.h"
 #include "run/dispatcher.h"
+#include "serve/hold.h"
 #include "serve/service.h"
 #include "wire/secure_link.h"
 
@@ -173,6 +174,11 @@ int main(int argc, char** argv) {
   agent_command->add_option("--nodes", agent.nodes, "how many agents the job starts");
   agent_command->add_option("--slots", slots, "number of tests at a time, or auto");
   agent_command->footer("The run's token is in the variable HOLDFAST_AGENT_TOKEN.");
+  CLI::App* holder = app.add_subcommand("hold", "what a fault service starts to take memory or disk")->group("");
+  holdfast::serve::Hold held;
+  holder->add_option("what", held.what)->required();
+  holder->add_option("bytes", held.bytes)->required();
+  holder->add_option("place", held.place)->required();
   holdfast::serve::ServiceOptions service;
   CLI::App* faultd =
       app.add_subcommand("faultd", "the fault service: breaks GPUs and processes on request, and puts them back");
@@ -209,6 +215,7 @@ int main(int argc, char** argv) {
     return 0;
   }
   if (service.node.empty()) service.node = host_name();
+  if (holder->parsed()) return holdfast::serve::hold(held);
   if (faultd->parsed()) return holdfast::serve::serve_faults(service);
   if (sweep->parsed()) return holdfast::serve::sweep(service);
   if (agent.node.empty()) agent.node = host_name();

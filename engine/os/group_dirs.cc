@@ -43,9 +43,9 @@ bool write_file(const std::string& path, const std::string& text) {
   return fd.valid() && ::write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
-std::vector<GroupDir> group_dirs(const std::string& controller) {
+std::vector<GroupDir> group_dirs(const std::string& controller, const std::string& process) {
   std::vector<GroupDir> dirs;
-  std::ifstream in("/proc/self/cgroup");
+  std::ifstream in("/proc/" + process + "/cgroup");
   for (std::string line; std::getline(in, line);) {
     std::size_t first = line.find(':');
     std::size_t second = line.find(':', first + 1);

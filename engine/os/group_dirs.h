@@ -14,8 +14,8 @@ struct GroupDir {
 };
 
 /// For one controller ("cpu", "memory"), in v2 and v1 hierarchies, innermost first; directories that are not there are
-/// included.
-std::vector<GroupDir> group_dirs(const std::string& controller);
+/// included. `process`: whose groups; ours if it is "self".
+std::vector<GroupDir> group_dirs(const std::string& controller, const std::string& process = "self");
 /// The first line of a file, or "".
 std::string read_line(const std::string& path);
 /// Writes into an existing file with a single write(), as control files want it.

@@ -12,7 +12,12 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
 /// {pid, action: kill|stop|slow, percent?, tree?}
 Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& type, std::string& target);
 
-// For both: a field of the right kind, or `otherwise`; `problem` is set where it is of another one.
+/// {pid, bytes | percent}: in the control group of that process.
+Result<std::unique_ptr<Deed>> make_memory_deed(const Json& body, std::string& type, std::string& target);
+/// {folder, bytes | leave_free}
+Result<std::unique_ptr<Deed>> make_disk_deed(const Json& body, std::string& type, std::string& target);
+
+// For all: a field of the right kind, or `otherwise`; `problem` is set where it is of another one.
 double number_of(const Json& body, const char* name, double otherwise, double least, double most, std::string& problem);
 std::string text_of(const Json& body, const char* name, const std::string& otherwise, std::string& problem);
 

@@ -59,7 +59,7 @@ class Faults {
   Faults(Settings settings, UndoLog log, KernelLog kernel);
   ~Faults();
 
-  /// POST .../inject: `kind` is gpu or process. `now`: seconds since 1970.
+  /// POST .../inject: `kind` is gpu, process, memory or disk. `now`: seconds since 1970.
   Reply inject(const std::string& kind, Json body, double now);
   Reply trigger(const std::string& id, double now);
   Reply verify(const std::string& id);

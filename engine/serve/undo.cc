@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <cmath>
+#include <filesystem>
 #include <fstream>
 
 #include "fault/control.h"
@@ -20,12 +21,23 @@ std::string boot_id() {
   return id;
 }
 
-std::string continue_process(const nlohmann::json& step) {
+std::string signal_process(const nlohmann::json& step, int signal, const char* effect) {
   pid_t pid = step.value("pid", 0);
   Result<os::Fd> process = os::open_pidfd(pid);
   // Asked after the descriptor was opened: from here on the number cannot become another process's.
   if (!process || !is_same(step)) return fmt::format("process {} has ended", pid);
-  return os::send_signal(*process, SIGCONT) ? fmt::format("process {} goes on", pid) : fmt::format("process {} has ended", pid);
+  return os::send_signal(*process, signal) ? fmt::format("process {} {}", pid, effect)
+                                           : fmt::format("process {} has ended", pid);
+}
+
+std::string remove_file(const nlohmann::json& step) {
+  std::filesystem::path file = step.value("file", "");
+  // What stands in the log may have been written by a later version, or by hand.
+  if (file.filename().string().rfind(kFillPrefix, 0) != 0) return fmt::format("{} is no file of ours", file.string());
+  std::error_code problem;
+  bool removed = std::filesystem::remove(file, problem);
+  if (problem) return fmt::format("{} cannot be removed: {}", file.string(), problem.message());
+  return fmt::format("{} {}", file.string(), removed ? "is removed" : "is not there");
 }
 
 std::string heal(const nlohmann::json& step) {
@@ -48,7 +60,9 @@ bool is_same(const nlohmann::json& step) {
 
 std::string undo(const nlohmann::json& step) {
   std::string what = step.is_object() ? step.value("do", "") : "";
-  if (what == "continue") return continue_process(step);
+  if (what == "continue") return signal_process(step, SIGCONT, "goes on");
+  if (what == "end") return signal_process(step, SIGKILL, "is ended");
+  if (what == "remove") return remove_file(step);
   if (what == "heal") return heal(step);
   if (what == "nothing") return step.value("why", "it cannot be undone");
   return "not understood: " + step.dump();

@@ -2,6 +2,8 @@
 //
 //   {"do": "continue", "pid": 7, "start": 12.5, "boot": "..."}   SIGCONT, if that is still the same process
 //   {"do": "heal", "page": "...", "fault": 3}                    heals a fault on a page (shim/fault)
+//   {"do": "end", "pid": 7, "start": 12.5, "boot": "..."}        SIGKILL, likewise: a process that this service has started
+//   {"do": "remove", "file": "/disk/.holdfast-fill-..."}         removes a file of such a name, and no other
 //   {"do": "nothing", "why": "..."}                              it cannot be undone
 #pragma once
 
@@ -11,6 +13,9 @@
 #include <string>
 
 namespace holdfast::serve {
+
+/// How the names of files begin that fill disks.
+inline constexpr const char* kFillPrefix = ".holdfast-fill-";
 
 /// A process as it is now, for a step: its number may be another one's later, or after the next start of the machine.
 nlohmann::json identify(pid_t pid);

@@ -275,6 +275,91 @@ def test_a_tree_is_stopped_whole(service):
         parent.stdout.close()
 
 
+# Memory and disks.
+
+LIMIT = 96 << 20
+
+
+def memory_group() -> Path:
+    """The folder of this process's memory group."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, group = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return Path(f"/sys/fs/cgroup/memory{group}")
+    return Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
+
+
+@pytest.fixture
+def limited() -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a control group of its own, with a limit."""
+    group = memory_group() / f"holdfast-faultd-{os.getpid()}"
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        group.mkdir()
+        limit = next((group / name for name in ("memory.limit_in_bytes", "memory.max") if (group / name).exists()), None)
+        if limit is None:
+            pytest.skip("NOT RUN: the memory controller is not enabled for groups below ours")
+        limit.write_text(str(LIMIT))
+        (group / "cgroup.procs").write_text(str(process.pid))
+        yield process
+    except OSError as problem:
+        pytest.skip(f"NOT RUN: no control group can be made here: {problem}")
+    finally:
+        process.kill()
+        process.wait()
+        if group.exists():
+            wait_for(lambda: not (group / "cgroup.procs").read_text())
+            group.rmdir()
+
+
+def test_memory_is_taken_in_the_group_of_a_process(service, limited):
+    fault = service.inject("memory/inject", pid=limited.pid, percent=50)
+    said = wait_for(lambda: (answer := service.call("POST", f"{FAULTS}/{fault}/verify")[1])["verified"] and answer)
+    evidence = said["evidence"]
+    assert evidence["limit"] == LIMIT and evidence["held"] >= LIMIT * 0.45 and evidence["used"] >= LIMIT * 0.45
+    assert "holdfast-faultd" in evidence["group"]
+    service.call("DELETE", f"{FAULTS}/{fault}")
+    group = Path(evidence["group"])
+    wait_for(lambda: (group / "cgroup.procs").read_text().split() == [str(limited.pid)])
+
+
+def test_memory_is_back_when_the_service_is_killed(service, limited):
+    fault = service.inject("memory/inject", pid=limited.pid, bytes=32 << 20)
+    said = wait_for(lambda: (answer := service.call("POST", f"{FAULTS}/{fault}/verify")[1])["verified"] and answer)
+    service.process.kill()
+    service.process.wait()
+    wait_for(lambda: (Path(said["evidence"]["group"]) / "cgroup.procs").read_text().split() == [str(limited.pid)])
+    assert "takes 33554432 bytes of memory" in sweep(service.folder).stdout
+
+
+def test_a_disk_is_filled_and_emptied(service, tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    fault = service.inject("disk/inject", folder=str(folder), bytes=8 << 20)
+    said = wait_for(lambda: (answer := service.call("POST", f"{FAULTS}/{fault}/verify")[1])["verified"] and answer)
+    assert said["evidence"]["held"] >= 8 << 20 and len(list(folder.iterdir())) == 1
+    service.call("DELETE", f"{FAULTS}/{fault}")
+    assert list(folder.iterdir()) == []
+    service.inject("disk/inject", folder=str(folder), bytes=1 << 20)
+    service.inject("disk/inject", folder=str(folder), bytes=1 << 20)
+    wait_for(lambda: len(list(folder.iterdir())) == 2)
+    service.process.kill()
+    service.process.wait()
+    swept = sweep(service.folder).stdout
+    assert swept.count("is removed") == 2 and list(folder.iterdir()) == []
+
+
+def test_sweep_removes_no_other_file(service, tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    service.inject("disk/inject", folder=str(tmp_path), bytes=4096)
+    service.process.kill()
+    service.process.wait()
+    change = f"UPDATE change SET undo = json_set(undo, '$.file', '{mine}') WHERE undo LIKE '%remove%'"
+    subprocess.run(["sqlite3", str(service.folder / "changes.db"), change], check=True, timeout=20)
+    assert "is no file of ours" in sweep(service.folder).stdout and mine.exists()
+
+
 # What is left.
 
 
@@ -399,7 +484,16 @@ def test_a_token_is_needed(service):
         ("process/inject", {"pid": 1e300, "action": "stop"}, 400, "is no number"),
         ("process/inject", {"pid": 2, "action": "hug"}, 400, "action: 'hug' is none of kill, stop, slow"),
         ("process/inject", {"pid": 2, "action": "stop", "percent": 5}, 400, "percent: only for action slow"),
-        ("disk/inject", {}, 405, ""),
+        ("memory/inject", {}, 400, "pid: in whose control group?"),
+        ("memory/inject", {"pid": 2}, 400, "how much? give one of the two"),
+        ("memory/inject", {"pid": 2, "bytes": 5, "percent": 5}, 400, "how much? give one of the two"),
+        ("memory/inject", {"pid": 4194304, "bytes": 5}, 404, "there is no process 4194304"),
+        ("disk/inject", {}, 400, "folder: give an absolute path"),
+        ("disk/inject", {"folder": "tmp", "bytes": 5}, 400, "folder: give an absolute path"),
+        ("disk/inject", {"folder": "/nowhere", "bytes": 5}, 404, "there is no folder /nowhere"),
+        ("disk/inject", {"folder": "/tmp"}, 400, "how much? give one of the two"),
+        ("disk/inject", {"folder": "/tmp", "bytes": 9e15}, 400, "bytes are free in /tmp"),
+        ("network/inject", {}, 404, "no such route"),
         ("x/verify", None, 404, "there is no fault x"),
         ("x/explode", None, 404, "no such route"),
     ],
