@@ -189,12 +189,12 @@ class Session : public std::enable_shared_from_this<Session<Stream>> {
 
 Status load_files(asio::ssl::context& tls, const HttpSettings& settings) {
   Code problem;
-  tls.set_options(asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1,
-                  problem);
-  tls.use_certificate_chain_file(settings.certificate, problem);
+  problem = tls.set_options(
+      asio::ssl::context::default_workarounds | asio::ssl::context::no_tlsv1 | asio::ssl::context::no_tlsv1_1, problem);
+  problem = tls.use_certificate_chain_file(settings.certificate, problem);
   if (problem)
     return fail(ErrorKind::UserMistake, fmt::format("use the certificate {}: {}", settings.certificate, problem.message()));
-  tls.use_private_key_file(settings.key, asio::ssl::context::pem, problem);
+  problem = tls.use_private_key_file(settings.key, asio::ssl::context::pem, problem);
   if (problem) return fail(ErrorKind::UserMistake, fmt::format("use the key {}: {}", settings.key, problem.message()));
   return {};
 }
@@ -232,10 +232,10 @@ Result<std::unique_ptr<HttpServer>> HttpServer::open(const HttpSettings& setting
   asio::ip::address address = asio::ip::make_address(settings.address, problem);
   if (problem) return fail(ErrorKind::UserMistake, fmt::format("listen on {}: not an IP address", settings.address));
   tcp::endpoint endpoint(address, static_cast<std::uint16_t>(settings.port));
-  impl->acceptor.open(endpoint.protocol(), problem);
-  if (!problem) impl->acceptor.set_option(tcp::acceptor::reuse_address(true), problem);
-  if (!problem) impl->acceptor.bind(endpoint, problem);
-  if (!problem) impl->acceptor.listen(asio::socket_base::max_listen_connections, problem);
+  problem = impl->acceptor.open(endpoint.protocol(), problem);
+  if (!problem) problem = impl->acceptor.set_option(tcp::acceptor::reuse_address(true), problem);
+  if (!problem) problem = impl->acceptor.bind(endpoint, problem);
+  if (!problem) problem = impl->acceptor.listen(asio::socket_base::max_listen_connections, problem);
   if (problem) {
     return fail(ErrorKind::UserMistake,
                 fmt::format("listen on {} port {}: {}", settings.address, settings.port, problem.message()));

@@ -37,8 +37,8 @@
   "  movq (%r11,%rax,8), %r11\n  testq %r11, %r11\n  jz 1f\n"   \
   "  movq hf_gate(%rip), %r10\n  cmpq $0, (%r10)\n  jne 1f\n"   \
   "  movq hf_row@gottpoff(%rip), %r10\n  movq %fs:(%r10), %r10\n  testq %r10, %r10\n  jz 1f\n" \
-  "  pushq %r11\n  leaq hf_entry_function(%rip), %r11\n  movzwl (%r11,%rax,2), %eax\n  popq %r11\n" \
-  "  incq (%r10,%rax,8)\n  jmp *%r11\n"                         \
+  "  leaq hf_entry_function(%rip), %r11\n  movzwl (%r11,%rax,2), %r11d\n  incq (%r10,%r11,8)\n" \
+  "  leaq hf_entry_fast(%rip), %r10\n  jmp *(%r10,%rax,8)\n"    \
   "1:\n" SAVE                                                   \
   "  movl %eax, %edi\n  movq %rsp, %rsi\n  movq 8(%rbp), %rdx\n  call hf_decide\n" RESTORE_AND_GO "  .cfi_endproc\n"
 

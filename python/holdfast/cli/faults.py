@@ -5,14 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Optional
 
 from holdfast import faults
+from holdfast.cli.command import call
 from holdfast.cli.files import Mistake
 from holdfast.engine_path import EngineMissing
 from holdfast.faults import kinds
@@ -90,24 +87,11 @@ def _run(options: argparse.Namespace) -> int:
 
 def _call(options: argparse.Namespace, lab: Lab, wanted: list[faults.Fault]) -> int:
     armed = [lab.arm(fault) for fault in wanted]
-    try:
-        child = subprocess.Popen(options.command, env=lab.environment())
-    except OSError as problem:
-        raise Mistake(f"{options.command[0]}: {problem.strerror}") from None
-
-    def pass_on(number: int, frame: Optional[FrameType]) -> None:
-        child.send_signal(number)
-
-    # Ctrl-C reaches the command by itself; what is sent to us alone is its business, too.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, pass_on)
-    code = child.wait()
+    code = call(options.command, lab.environment())
     missing = _sum_up(lab, armed)
     if options.report:
         options.report.write_text(json.dumps(lab.page.report(), indent=1) + "\n")
-    if code == 0 and missing:
-        return 1
-    return code if code >= 0 else 128 - code
+    return 1 if code == 0 and missing else code
 
 
 def _sum_up(lab: Lab, armed: list[Armed]) -> int:

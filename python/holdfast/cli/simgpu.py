@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import subprocess
 import sys
-from types import FrameType
-from typing import Optional
 
 from holdfast import simgpu
+from holdfast.cli.command import call
 from holdfast.cli.files import Mistake
 from holdfast.engine_path import EngineMissing
 
@@ -74,25 +71,9 @@ def _run_command(options: argparse.Namespace, command: list[str]) -> int:
     if options.state:
         sim = simgpu.Simgpu(options.state)
         sim.create(devices)
-        return _call(command, sim)
+        return call(command, sim.environment())
     with simgpu.running(devices) as sim:
-        return _call(command, sim)
-
-
-def _call(command: list[str], sim: simgpu.Simgpu) -> int:
-    try:
-        child = subprocess.Popen(command, env=sim.environment())
-    except OSError as problem:
-        raise Mistake(f"{command[0]}: {problem.strerror}") from None
-
-    def pass_on(number: int, frame: Optional[FrameType]) -> None:
-        child.send_signal(number)
-
-    # Ctrl-C reaches the command by itself; what is sent to us alone is its business, too.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, pass_on)
-    code = child.wait()
-    return code if code >= 0 else 128 - code
+        return call(command, sim.environment())
 
 
 def _control(options: argparse.Namespace, what: str) -> int:

@@ -191,16 +191,29 @@ def _from_environment(path: str) -> Lab:
 
 
 @contextlib.contextmanager
+def new_page(path: Path, *, rows: int = 0) -> Iterator[Lab]:
+    """A lab on a page that is made there, and removed at the end."""
+    made = Lab(Page(path, create=True, rows=rows))
+    try:
+        with within(made):
+            yield made
+    finally:
+        # What hangs goes on before its page is gone.
+        made.page.heal_all()
+        made.page.close()
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def lab(*, rows: int = 0) -> Iterator[Lab]:
-    """A page of its own, which is removed at the end. `rows`: room for counters, one for each thread and device (0: 4,096)."""
-    # Memory of its own kind where there is one: a disk would be written to with every call.
-    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="holdfast-faults-", dir=shared) as folder:
-        made = Lab(Page(Path(folder) / "page", create=True, rows=rows))
-        try:
-            with within(made):
-                yield made
-        finally:
-            # What hangs goes on before its page is gone.
-            made.page.heal_all()
-            made.page.close()
+    """A page of its own. `rows`: room for counters, one for each thread and device (0: 4,096)."""
+    with (
+        tempfile.TemporaryDirectory(prefix="holdfast-faults-", dir=memory_folder()) as folder,
+        new_page(Path(folder) / "page", rows=rows) as made,
+    ):
+        yield made
+
+
+def memory_folder() -> Optional[str]:
+    """For files that are written to with every call, which a disk would have to follow; None for the usual place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

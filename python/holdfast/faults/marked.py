@@ -15,8 +15,8 @@ from holdfast.faults.chaos import Chaos
 from holdfast.faults.errors import BadFault, FaultNotSeen
 from holdfast.faults.fault import Fault
 from holdfast.faults.kinds import of
-from holdfast.faults.lab import Armed, Lab, lab, within
-from holdfast.faults.page import VARIABLE, Page
+from holdfast.faults.lab import Armed, Lab, lab, new_page
+from holdfast.faults.page import VARIABLE
 
 PROPERTY = "holdfast_fault"
 
@@ -121,14 +121,8 @@ def page_for(item: pytest.Item) -> Generator[Lab, None, None]:
 def _kept(path: Path) -> Generator[Lab, None, None]:
     """A page in the run's folder: if this process dies, the controller reads it."""
     path.unlink(missing_ok=True)  # Of an attempt that has died.
-    made = Lab(Page(path, create=True))
-    try:
-        with within(made):
-            yield made
-    finally:
-        made.page.heal_all()
-        made.page.close()
-        path.unlink(missing_ok=True)
+    with new_page(path) as made:
+        yield made
 
 
 def register(config: pytest.Config, chaos: Optional[Chaos]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 from holdfast.faults.errors import FaultError
-from holdfast.faults.lab import Evidence, First
+from holdfast.faults.lab import Evidence, First, memory_folder
 from holdfast.faults.page import Page
 from holdfast.native import EVALUATES
 
@@ -21,8 +21,7 @@ _FRAMES = 20
 
 def make_folder() -> Path:
     """In memory where there is such a place. The caller removes it."""
-    shared = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    folder = tempfile.mkdtemp(prefix="holdfast-faults-", dir=shared)
+    folder = tempfile.mkdtemp(prefix="holdfast-faults-", dir=memory_folder())
     os.environ[FOLDER] = folder
     return Path(folder)
 
