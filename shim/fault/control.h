@@ -15,14 +15,14 @@ struct hf_control;
 
 /// A fault to be written. Everything that is not a choice of its own is 0 or NULL; -1 where that is said.
 struct hf_wish {
-  const char* name;       ///< For reports.
-  const char* kind;       ///< error, delay, hang, corrupt.
-  const char* reach;      ///< call, context, device. NULL: as the XID has it, otherwise call.
-  const char* functions;  ///< Names, groups, `driver`, `runtime`, `nvml`, `prefix*`, between commas. NULL: all that use a
-                          ///< device, or all that can be corrupted.
-  const char* uuid;               ///< How the device's UUID begins; instead of `device`.
-  int32_t pid, rank, device;      ///< -1: any.
-  int32_t xid;                    ///< 0: none.
+  const char* name;           ///< For reports.
+  const char* kind;           ///< error, delay, hang, corrupt.
+  const char* reach;          ///< call, context, device. NULL: as the XID has it, otherwise call.
+  const char* functions;      ///< Names, groups, `driver`, `runtime`, `nvml`, `prefix*`, between commas. NULL: all that use a
+                              ///< device, or all that can be corrupted.
+  const char* uuid;           ///< How the device's UUID begins; instead of `device`.
+  int32_t pid, rank, device;  ///< -1: any.
+  int32_t xid;                ///< 0: none.
   int32_t driver, runtime, nvml;  ///< Codes; 0: that API is let through, or as the XID has it.
   uint64_t after, times, delay_ns, wait_ns, seed;
   double probability;  ///< Above 0, at most 1.

@@ -203,10 +203,12 @@
 enum hf_api { HF_DRIVER, HF_RUNTIME, HF_NVML };
 
 /// What users name a set of functions by, in lower case. Those up to IPC use a device: a fault of the device makes them fail.
-#define HF_GROUPS(X)                                                                                                    \
-  X(ALLOC)                                                                                                              \
-  X(FREE) X(COPY) X(FILL) X(LAUNCH) X(GRAPH) X(SYNC) X(STREAM) X(EVENT) X(MODULE) X(MEMORY) X(IPC) X(CONTEXT) X(DEVICE) \
-      X(START) X(NVML) X(NVML_START)
+#define HF_GROUPS(X) \
+  X(ALLOC)           \
+  X(FREE)            \
+  X(COPY)            \
+  X(FILL)            \
+  X(LAUNCH) X(GRAPH) X(SYNC) X(STREAM) X(EVENT) X(MODULE) X(MEMORY) X(IPC) X(CONTEXT) X(DEVICE) X(START) X(NVML) X(NVML_START)
 
 #define HF_GROUP_NAME(group) HF_GROUP_##group,
 enum hf_group { HF_GROUPS(HF_GROUP_NAME) HF_GROUPS_COUNT };
@@ -229,10 +231,12 @@ enum hf_function { HF_FUNCTIONS(HF_FUNCTION_ID) HF_FUNCTION_COUNT };
 #undef HF_FUNCTION_ID
 
 /// What a fault of kind HF_CORRUPT can strike (copies.c).
-#define HF_CORRUPTIBLE(X)                                                                                    \
-  X(cuMemcpy)                                                                                                \
-  X(cuMemcpyAsync) X(cuMemcpyHtoD) X(cuMemcpyDtoH) X(cuMemcpyDtoD) X(cuMemcpyHtoDAsync) X(cuMemcpyDtoHAsync) \
-      X(cuMemcpyDtoDAsync) X(cudaMemcpy) X(cudaMemcpyAsync)
+#define HF_CORRUPTIBLE(X) \
+  X(cuMemcpy)             \
+  X(cuMemcpyAsync)        \
+  X(cuMemcpyHtoD)         \
+  X(cuMemcpyDtoH)         \
+  X(cuMemcpyDtoD) X(cuMemcpyHtoDAsync) X(cuMemcpyDtoHAsync) X(cuMemcpyDtoDAsync) X(cudaMemcpy) X(cudaMemcpyAsync)
 
 /// The symbols of a name: S(symbol, name).
 #define HF_PLAIN(S, name) S(name, name)

@@ -103,8 +103,9 @@ const void* hf_real_named(const char* symbol) {
 /// Taken, and not yet ready: no address. A fork in that moment costs the child one entry, and nothing waits.
 static const char busy;
 
-/// The entry that hands on to `real`: the symbol's own, else a spare one, which is bound to it. -1: none is left. A symbol's own entry
-/// is only ever what the linker would have found under that name: the driver itself may call it from what it hands out in its own ways.
+/// The entry that hands on to `real`: the symbol's own, else a spare one, which is bound to it. -1: none is left. A symbol's
+/// own entry is only ever what the linker would have found under that name: the driver itself may call it from what it hands
+/// out in its own ways.
 static int64_t entry_for(int own, uint32_t function, const void* real) {
   if (own >= 0 && hf_real((uint32_t)own, NULL) == real) return own;
   for (uint32_t i = hf_symbol_count; i < hf_symbol_count + HF_SPARE; ++i) {

@@ -18,7 +18,9 @@ class UndoLogTest : public ::testing::Test {
   const std::string path_ = ::testing::TempDir() + "undo-" + std::to_string(::getpid()) + ".db";
 };
 
-Change change(const std::string& fault) { return {0, fault, "me", "a change", {{"do", "nothing"}, {"why", "a test"}}, 1.5, 2.5}; }
+Change change(const std::string& fault) {
+  return {0, fault, "me", "a change", {{"do", "nothing"}, {"why", "a test"}}, 1.5, 2.5};
+}
 
 TEST_F(UndoLogTest, GivesBackWhatIsOpenTheLatestFirst) {
   Result<UndoLog> log = UndoLog::open(path_);
