@@ -41,7 +41,8 @@ std::optional<std::string> behind(const std::string& path, std::string_view pref
 Reply inject(Faults& faults, const Request& request, const std::string& what, double now) {
   Json body = request.body.empty() ? Json::object() : Json::parse(request.body, nullptr, false);
   if (body.is_discarded()) return refuse(400, "the body is not JSON");
-  for (const char* kind : {"gpu", "process", "memory", "disk"}) {
+  if (what == "network/namespace") return faults.inject(what, std::move(body), now);
+  for (const char* kind : {"gpu", "process", "memory", "disk", "network"}) {
     if (what == fmt::format("{}/inject", kind)) return faults.inject(kind, std::move(body), now);
   }
   std::optional<std::string> xid = behind(what, "gpu/inject/xid-");
@@ -82,7 +83,7 @@ Reply route(Faults& faults, const Request& request, double now) {
   }
   if (std::optional<std::string> rest = behind(path, "/api/v1/faults/"); rest && !rest->empty()) {
     if (*rest == "gpu/xid-types") return get ? xid_types() : refuse(405, "GET is for this route");
-    if (rest->find("/inject") != std::string::npos) {
+    if (rest->find("/inject") != std::string::npos || *rest == "network/namespace") {
       return request.method == "POST" ? inject(faults, request, *rest, now) : refuse(405, "POST is for this route");
     }
     return one_fault(faults, request, *rest, now);

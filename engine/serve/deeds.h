@@ -17,6 +17,11 @@ Result<std::unique_ptr<Deed>> make_memory_deed(const Json& body, std::string& ty
 /// {folder, bytes | leave_free}
 Result<std::unique_ptr<Deed>> make_disk_deed(const Json& body, std::string& type, std::string& target);
 
+/// {name}: a network namespace for processes to be started in.
+Result<std::unique_ptr<Deed>> make_namespace_deed(Networks& networks, const Json& body, std::string& type, std::string& target);
+/// {namespace, delay?, loss?, seed?, partition?}
+Result<std::unique_ptr<Deed>> make_network_deed(Networks& networks, const Json& body, std::string& type, std::string& target);
+
 // For all: a field of the right kind, or `otherwise`; `problem` is set where it is of another one.
 double number_of(const Json& body, const char* name, double otherwise, double least, double most, std::string& problem);
 std::string text_of(const Json& body, const char* name, const std::string& otherwise, std::string& problem);

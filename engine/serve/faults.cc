@@ -96,6 +96,8 @@ Faults::Fault* Faults::find(const std::string& id) const {
 
 Result<std::unique_ptr<Deed>> Faults::make(const std::string& kind, const Json& body, Fault& fault) {
   if (kind == "gpu") return make_gpu_deed(settings_, kernel_, body, fault.type, fault.target);
+  if (kind == "network/namespace") return make_namespace_deed(networks_, body, fault.type, fault.target);
+  if (kind == "network") return make_network_deed(networks_, body, fault.type, fault.target);
   if (kind == "memory") return make_memory_deed(body, fault.type, fault.target);
   if (kind == "disk") return make_disk_deed(body, fault.type, fault.target);
   return make_process_deed(body, fault.type, fault.target);

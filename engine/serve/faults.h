@@ -38,6 +38,10 @@ struct Settings {
   double limit = 3600;          ///< Seconds that a fault may last.
 };
 
+class Link;
+/// The namespaces that this service has made and that are there still, by name.
+using Networks = std::map<std::string, std::weak_ptr<Link>>;
+
 /// Something that a fault does to the machine.
 class Deed {
  public:
@@ -59,7 +63,7 @@ class Faults {
   Faults(Settings settings, UndoLog log, KernelLog kernel);
   ~Faults();
 
-  /// POST .../inject: `kind` is gpu, process, memory or disk. `now`: seconds since 1970.
+  /// POST .../inject: `kind` is gpu, process, memory, disk, network or network/namespace. `now`: seconds since 1970.
   Reply inject(const std::string& kind, Json body, double now);
   Reply trigger(const std::string& id, double now);
   Reply verify(const std::string& id);
@@ -86,6 +90,7 @@ class Faults {
   Settings settings_;
   UndoLog log_;
   KernelLog kernel_;
+  Networks networks_;  ///< Before the faults, which refer to it.
   std::map<std::string, std::unique_ptr<Fault>> faults_;
   std::vector<std::string> order_;  ///< Ids, the oldest first.
   std::map<std::string, std::int64_t> injected_, failed_;

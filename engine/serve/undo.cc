@@ -10,6 +10,7 @@
 #include "fault/control.h"
 #include "os/procfs.h"
 #include "os/sys.h"
+#include "serve/link.h"
 
 namespace holdfast::serve {
 
@@ -62,6 +63,7 @@ std::string undo(const nlohmann::json& step) {
   std::string what = step.is_object() ? step.value("do", "") : "";
   if (what == "continue") return signal_process(step, SIGCONT, "goes on");
   if (what == "end") return signal_process(step, SIGKILL, "is ended");
+  if (what == "namespace") return remove_namespace(step.value("name", ""));
   if (what == "remove") return remove_file(step);
   if (what == "heal") return heal(step);
   if (what == "nothing") return step.value("why", "it cannot be undone");
