@@ -199,6 +199,19 @@ MUTANTS = (
     Mutant('fault-in-a-worker', 'python/holdfast/marks.py', '        given = {**given, "isolate": "test"}\n    own', '        pass\n    own', 'tests/e2e/test_fault_runs.py -k in_a_worker'),
     Mutant("fault-own-entry-is-anything", "shim/fault/real.c", "  if (own >= 0 && hf_real((uint32_t)own, NULL) == real) return own;\n", "  if (own >= 0) hf_bind((uint32_t)own, real);\n  if (own >= 0) return own;\n", "tests/e2e/test_fault_shim.py -k its_own_ways"),
     Mutant("fault-blames-the-device", ENGINE + "dispatcher_gpus.cc", "if (ended.failed && !faulted) {", "if (ended.failed && (!faulted || own || good)) {", "tests/e2e/test_fault_runs.py -k held_against"),
+    Mutant('faultd-token-unchecked', 'engine/serve/http_server.cc', 'if (!token.empty() && !is_open(request) &&', 'if (token.empty() && !is_open(request) &&', 'tests/e2e/test_faultd.py -k token'),
+    Mutant('faultd-changes-unnoted', 'engine/serve/faults.cc', '    Result<std::int64_t> noted = log_.note(change);', '    Result<std::int64_t> noted = std::int64_t{0};', 'tests/e2e/test_faultd.py -k sweep_puts'),
+    Mutant('faultd-for-ever', 'engine/serve/faults.cc', '    if (now >= since + fault->duration) {', '    if (now >= since + fault->duration + 1e6) {', 'tests/e2e/test_faultd.py -k duration'),
+    Mutant('faultd-end-leaves', 'engine/serve/service.cc', '  faults.end(now());\n', '', 'tests/e2e/test_faultd.py -k told_to_end'),
+    Mutant('faultd-any-process', 'engine/serve/undo.cc', '  if (!process || !is_same(step))', '  if (!process)', 'tests/e2e/test_faultd.py -k same_number'),
+    Mutant('faultd-any-file', 'engine/serve/undo.cc', 'rfind(kFillPrefix, 0) != 0', 'rfind(kFillPrefix, 0) == 5', 'tests/e2e/test_faultd.py -k no_other_file'),
+    Mutant('faultd-no-claim', 'engine/serve/deeds_network.cc', '  if (!link->claim()) {', '  if (!link->claim() && name.empty()) {', 'tests/e2e/test_faultd.py -k packets'),
+    Mutant('faultd-nothing-lost', 'engine/serve/link.cc', 'draw(now.seed, count++) < now.loss', 'draw(now.seed, count++) < 0 * now.loss', 'tests/e2e/test_faultd.py -k packets'),
+    Mutant('faultd-never-late', 'engine/serve/link.cc', 'now.delay > 0 && waiting.size() < kWaiting', 'now.delay > 600 && waiting.size() < kWaiting', 'tests/e2e/test_faultd.py -k packets'),
+    Mutant('faultd-kernel-hears-nothing', 'engine/serve/deeds_gpu.cc', 'return line_.empty() ? Status() : kernel_.write(line_);', 'return Status();', 'tests/e2e/test_faultd.py -k kernels_log'),
+    Mutant('faultd-two-services', 'engine/serve/service.cc', 'LOCK_EX | LOCK_NB) != 0)', 'LOCK_SH | LOCK_NB) != 0)', 'tests/e2e/test_faultd.py -k one_service'),
+    Mutant('hw-unseen-is-fine', 'python/holdfast/faults/hardware.py', '            if not ended.get("verified"):', '            if False:', 'tests/e2e/test_hardware_faults.py -k nobody_met'),
+    Mutant('hw-cordons-for-anything', 'python/holdfast/faults/hardware.py', 'if found and is_fatal(int(found.group(2))):', 'if found:', 'tests/e2e/test_hardware_faults.py -k no_reason'),
 )  # fmt: skip
 
 

@@ -165,6 +165,8 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
     for (const Kind& known : kKinds) problem += fmt::format(" {}", known.type);
   }
   if (problem.empty() && asked == "xid_error" && !body.contains("xid_type")) problem = "xid_type: which XID?";
+  Json told = body.value("kernel_log", Json(true));
+  if (problem.empty() && !told.is_boolean()) problem = "kernel_log: give true or false";
   if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
   Wish wish;
   fill(wish, body, *kind, asked, problem);
@@ -182,7 +184,7 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
   int xid = wish.wish.xid;
   type = xid != 0 ? fmt::format("gpu_xid_{}", xid) : "gpu_" + asked;
   target = fmt::format("{}/{}", settings.node, gpu >= 0 ? fmt::format("gpu{}", gpu) : wish.uuid);
-  std::string line = xid != 0 ? kernel_line(settings, gpu < 0 ? 0 : gpu, xid) : "";
+  std::string line = xid != 0 && told.get<bool>() ? kernel_line(settings, gpu < 0 ? 0 : gpu, xid) : "";
   return std::unique_ptr<Deed>(new GpuDeed(std::move(page), settings.page, fault, kernel, std::move(line)));
 }
 

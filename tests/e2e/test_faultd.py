@@ -369,7 +369,15 @@ def test_packets_of_a_namespace_are_late_or_lost(tmp_path):
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip("NOT RUN: /dev/net/tun is not there, or not ours")
     name = f"t{os.getpid() % 10**9}"
-    command = ["unshare", "--net", sys.executable, str(HERE / "faults" / "network_checks.py"), find_engine(), str(tmp_path / "state"), name]
+    command = [
+        "unshare",
+        "--net",
+        sys.executable,
+        str(HERE / "faults" / "network_checks.py"),
+        find_engine(),
+        str(tmp_path / "state"),
+        name,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "checked\n"), done.stderr
 
@@ -490,6 +498,7 @@ def test_a_token_is_needed(service):
         ("gpu/inject/xid-79", {"duration": 1e9}, 400, "duration: "),
         ("gpu/inject/xid-79", {"functions": "cuMemAloc"}, 400, "'cuMemAloc' is no function"),
         ("gpu/inject/xid-79", {"armed_only": 1}, 400, "armed_only: give true or false"),
+        ("gpu/inject/xid-79", {"kernel_log": "no"}, 400, "kernel_log: give true or false"),
         ("gpu/inject", {"fault_type": "error"}, 400, "an error needs a code"),
         ("gpu/inject", {"fault_type": "throttle", "severity": "mild"}, 400, "severity: 'mild' is none of"),
         ("process/inject", {}, 400, "pid: which process?"),

@@ -15,11 +15,14 @@ from holdfast.faults import gpu
 from holdfast.faults.errors import BadFault, FaultError, FaultNotSeen, NoLab
 from holdfast.faults.fault import Fault
 from holdfast.faults.gpu import Injection
+from holdfast.faults.hardware import HWFaultConfig, HWFaultManager, LocalNode, NotCordoned, NotSetUp
 from holdfast.faults.kinds import KINDS, parse
 from holdfast.faults.lab import Armed, Calls, Evidence, First, Lab, current, lab
 from holdfast.faults.page import Page, function_table, xid_table
+from holdfast.faults.service import FaultClient, ServiceError, ServiceUnreachable, service
 
 __all__ = [
-    "KINDS", "Armed", "BadFault", "Calls", "Evidence", "Fault", "FaultError", "FaultNotSeen", "First", "Injection", "Lab", "NoLab",
-    "Page", "current", "function_table", "gpu", "lab", "parse", "xid_table",
+    "KINDS", "Armed", "BadFault", "Calls", "Evidence", "Fault", "FaultClient", "FaultError", "FaultNotSeen", "First", "HWFaultConfig",
+    "HWFaultManager", "Injection", "Lab", "LocalNode", "NoLab", "NotCordoned", "NotSetUp", "Page", "ServiceError", "ServiceUnreachable",
+    "current", "function_table", "gpu", "lab", "parse", "service", "xid_table",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """Faults of the network, checked in a network of its own (`unshare --net`), so that no device and no packet is outside of the test.
 
-    unshare --net python network_checks.py ENGINE FOLDER NAME
+unshare --net python network_checks.py ENGINE FOLDER NAME
 """
 
 from __future__ import annotations
@@ -88,7 +88,13 @@ def check_faults(service):
         assert server.stdout.readline() == "ready\n"
         assert round_trip(address) < 0.3
         # It has the way here, and no other.
-        there = ["nsenter", f"--net={NAMED}", sys.executable, "-c", "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);"]
+        there = [
+            "nsenter",
+            f"--net={NAMED}",
+            sys.executable,
+            "-c",
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM);",
+        ]
         way = subprocess.run([*there[:-1], there[-1] + f"s.connect(('{said['evidence']['gateway']}', 9)); print(s.getsockname()[0])"],
                              capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
         assert way.stdout.strip() == address
