@@ -38,6 +38,19 @@ std::optional<std::string> behind(const std::string& path, std::string_view pref
   return path.substr(prefix.size());
 }
 
+/// Upstream's: the network is as it was.
+Reply clean_network(Faults& faults, double now) {
+  Reply listed = faults.list(true);
+  Json recovered = Json::array();
+  for (const Json& fault : listed.body["faults"]) {
+    if (fault["fault_type"].get<std::string>().rfind("network_", 0) != 0) continue;
+    recovered.push_back(fault["fault_id"]);
+    faults.recover(fault["fault_id"], now);
+  }
+  std::size_t count = recovered.size();
+  return {200, {{"recovered", std::move(recovered)}, {"count", count}}};
+}
+
 Reply inject(Faults& faults, const Request& request, const std::string& what, double now) {
   Json body = request.body.empty() ? Json::object() : Json::parse(request.body, nullptr, false);
   if (body.is_discarded()) return refuse(400, "the body is not JSON");
@@ -76,19 +89,24 @@ Reply route(Faults& faults, const Request& request, double now) {
   const std::string& path = request.path;
   bool get = request.method == "GET";
   if (path == "/health" && get) return {200, faults.health()};
+  if (path == "/api/v1/metrics/collect" && get) return {200, faults.measure()};
   if (path == "/api/v1/page" && get) return {200, faults.environment()};
   if (path == kFaults && get) {
     auto wish = request.query.find("active_only");
     return faults.list(wish != request.query.end() && (wish->second == "true" || wish->second == "1"));
   }
   if (std::optional<std::string> rest = behind(path, "/api/v1/faults/"); rest && !rest->empty()) {
+    if (*rest == "network/cleanup") {
+      return request.method == "POST" ? clean_network(faults, now) : refuse(405, "POST is for this route");
+    }
     if (*rest == "gpu/xid-types") return get ? xid_types() : refuse(405, "GET is for this route");
     if (rest->find("/inject") != std::string::npos || *rest == "network/namespace") {
       return request.method == "POST" ? inject(faults, request, *rest, now) : refuse(405, "POST is for this route");
     }
     return one_fault(faults, request, *rest, now);
   }
-  for (std::string_view known : {"/health", "/openapi.json", "/metrics", "/api/v1/page", kFaults.data()}) {
+  for (std::string_view known :
+       {"/health", "/openapi.json", "/metrics", "/api/v1/metrics/collect", "/api/v1/page", kFaults.data()}) {
     if (path == known) return refuse(405, "GET is for this route");
   }
   return refuse(404, "there is no such route; /openapi.json lists them");

@@ -17,6 +17,8 @@ Result<std::unique_ptr<Deed>> make_memory_deed(const Json& body, std::string& ty
 /// {folder, bytes | leave_free}
 Result<std::unique_ptr<Deed>> make_disk_deed(const Json& body, std::string& type, std::string& target);
 
+/// {pid, folder, bytes_per_second}: that disk, for the control group of that process.
+Result<std::unique_ptr<Deed>> make_throttle_deed(const Json& body, std::string& type, std::string& target);
 /// {name}: a network namespace for processes to be started in.
 Result<std::unique_ptr<Deed>> make_namespace_deed(Networks& networks, const Json& body, std::string& type, std::string& target);
 /// {namespace, delay?, loss?, seed?, partition?}

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <random>
 
+#include "inventory/memory.h"
 #include "serve/deeds.h"
 #include "serve/undo.h"
 
@@ -99,6 +101,7 @@ Result<std::unique_ptr<Deed>> Faults::make(const std::string& kind, const Json& 
   if (kind == "network/namespace") return make_namespace_deed(networks_, body, fault.type, fault.target);
   if (kind == "network") return make_network_deed(networks_, body, fault.type, fault.target);
   if (kind == "memory") return make_memory_deed(body, fault.type, fault.target);
+  if (kind == "disk" && body.contains("bytes_per_second")) return make_throttle_deed(body, fault.type, fault.target);
   if (kind == "disk") return make_disk_deed(body, fault.type, fault.target);
   return make_process_deed(body, fault.type, fault.target);
 }
@@ -229,6 +232,18 @@ Json Faults::health() const {
 }
 
 Json Faults::environment() const { return {{"page", settings_.page}, {"environment", {{"HOLDFAST_FAULTS", settings_.page}}}}; }
+
+Json Faults::measure() const {
+  double load[3] = {};
+  ::getloadavg(load, 3);
+  inventory::Memory memory = inventory::memory();
+  auto active = std::count_if(faults_.begin(), faults_.end(), [](const auto& entry) { return !entry.second->is_over(); });
+  return {{"node", settings_.node},
+          {"load", {load[0], load[1], load[2]}},
+          {"memory", {{"limit", memory.limit}, {"available", memory.available}}},
+          {"gpu_count", settings_.devices.size()},
+          {"faults", {{"active", active}, {"injected", injected_}, {"failed", failed_}, {"recovered", recovered_}}}};
+}
 
 std::string Faults::metrics() const {
   std::string text = "# TYPE holdfast_faults_injected_total counter\n";

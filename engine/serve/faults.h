@@ -72,6 +72,8 @@ class Faults {
   [[nodiscard]] Reply list(bool active_only) const;
   [[nodiscard]] Json health() const;
   [[nodiscard]] Json environment() const;
+  /// The machine, and the faults on it, in numbers.
+  [[nodiscard]] Json measure() const;
   /// In Prometheus' text format.
   [[nodiscard]] std::string metrics() const;
   /// Ends what has lasted long enough. Call about every 50 ms.

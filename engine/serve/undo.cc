@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "fault/control.h"
+#include "os/group_dirs.h"
 #include "os/procfs.h"
 #include "os/sys.h"
 #include "serve/link.h"
@@ -41,6 +42,16 @@ std::string remove_file(const nlohmann::json& step) {
   return fmt::format("{} {}", file.string(), removed ? "is removed" : "is not there");
 }
 
+std::string restore(const nlohmann::json& step) {
+  std::filesystem::path file = std::filesystem::path(step.value("file", "")).lexically_normal();
+  std::string name = file.filename().string();
+  bool ours = name == "io.max" || name.rfind("blkio.throttle.", 0) == 0;
+  if (!ours || file.string().rfind("/sys/fs/cgroup/", 0) != 0) return fmt::format("{} is no limit of ours", file.string());
+  std::string text = step.value("text", "");
+  if (os::write_file(file.string(), text)) return fmt::format("{} is '{}' again", file.string(), text);
+  return fmt::format("{} is not there", file.string());
+}
+
 std::string heal(const nlohmann::json& step) {
   char problem[512] = "";
   hf_control* page = hf_control_open(step.value("page", "").c_str(), problem, sizeof problem);
@@ -63,6 +74,7 @@ std::string undo(const nlohmann::json& step) {
   std::string what = step.is_object() ? step.value("do", "") : "";
   if (what == "continue") return signal_process(step, SIGCONT, "goes on");
   if (what == "end") return signal_process(step, SIGKILL, "is ended");
+  if (what == "restore") return restore(step);
   if (what == "namespace") return remove_namespace(step.value("name", ""));
   if (what == "remove") return remove_file(step);
   if (what == "heal") return heal(step);

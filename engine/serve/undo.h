@@ -4,6 +4,7 @@
 //   {"do": "heal", "page": "...", "fault": 3}                    heals a fault on a page (shim/fault)
 //   {"do": "end", "pid": 7, "start": 12.5, "boot": "..."}        SIGKILL, likewise: a process that this service has started
 //   {"do": "remove", "file": "/disk/.holdfast-fill-..."}         removes a file of such a name, and no other
+//   {"do": "restore", "file": "/sys/fs/cgroup/...", "text": "8:0 0"}   writes what a limit for disks was before
 //   {"do": "namespace", "name": "hf-..."}                        takes the name of a network namespace away
 //   {"do": "nothing", "why": "..."}                              it cannot be undone
 #pragma once

@@ -360,6 +360,61 @@ def test_sweep_removes_no_other_file(service, tmp_path):
     assert "is no file of ours" in sweep(service.folder).stdout and mine.exists()
 
 
+@pytest.fixture
+def slowed() -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A process in a control group of its own for disks, and that group."""
+    lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    own = next((Path(f"/sys/fs/cgroup/blkio{group}") for _, controllers, group in lines if "blkio" in controllers.split(",")), None)
+    if own is None or not (own / "blkio.throttle.write_bps_device").exists():
+        pytest.skip("NOT RUN: there is no blkio controller (v1) here; io.max (v2) is not tried")
+    group = own / f"holdfast-faultd-{os.getpid()}"
+    process = subprocess.Popen(["sleep", "600"])
+    try:
+        group.mkdir()
+        (group / "cgroup.procs").write_text(str(process.pid))
+        yield process, group
+    except OSError as problem:
+        pytest.skip(f"NOT RUN: no control group can be made here: {problem}")
+    finally:
+        process.kill()
+        process.wait()
+        if group.exists():
+            wait_for(lambda: not (group / "cgroup.procs").read_text())
+            group.rmdir()
+
+
+def test_a_disk_is_slow_for_the_group_of_a_process(service, slowed, tmp_path):
+    process, group = slowed
+    status, answer = service.call(
+        "POST", f"{FAULTS}/disk/inject", {"pid": process.pid, "folder": str(tmp_path), "bytes_per_second": 1 << 20}
+    )
+    if status == 400 and "is on no disk" in answer["detail"]:
+        pytest.skip("NOT RUN: the temporary folder is on no disk")
+    assert status == 200, answer
+    limits = [group / f"blkio.throttle.{way}_bps_device" for way in ("read", "write")]
+    assert all(limit.read_text().endswith(" 1048576\n") for limit in limits)
+    assert service.call("POST", f"{FAULTS}/{answer['fault_id']}/verify")[1]["verified"]
+    service.call("DELETE", f"{FAULTS}/{answer['fault_id']}")
+    assert all(limit.read_text() == "" for limit in limits)
+    # What was there before comes back.
+    device = f"{os.major(tmp_path.stat().st_dev)}:{os.minor(tmp_path.stat().st_dev)}"
+    limits[1].write_text(f"{device} 4194304")
+    service.inject("disk/inject", pid=process.pid, folder=str(tmp_path), bytes_per_second=1 << 20)
+    service.process.kill()
+    service.process.wait()
+    assert "is '" in sweep(service.folder).stdout
+    assert (limits[0].read_text(), limits[1].read_text()) == ("", f"{device} 4194304\n")
+
+
+def test_a_whole_machine_is_not_slowed_down(service, tmp_path):
+    inner = Path("/proc/self/cgroup").read_text()
+    if ":blkio:/\n" not in inner:
+        pytest.skip("NOT RUN: these tests are in a control group of their own for disks")
+    body = {"pid": os.getpid(), "folder": str(tmp_path), "bytes_per_second": 1 << 20}
+    status, answer = service.call("POST", f"{FAULTS}/disk/inject", body)
+    assert status == 400 and ("all of the machine would be slow" in answer["detail"] or "is on no disk" in answer["detail"])
+
+
 # Networks.
 
 
@@ -514,6 +569,9 @@ def test_a_token_is_needed(service):
         ("disk/inject", {}, 400, "folder: give an absolute path"),
         ("disk/inject", {"folder": "tmp", "bytes": 5}, 400, "folder: give an absolute path"),
         ("disk/inject", {"folder": "/nowhere", "bytes": 5}, 404, "there is no folder /nowhere"),
+        ("disk/inject", {"folder": "/tmp", "bytes_per_second": 1 << 20}, 400, "pid: in whose control group?"),
+        ("disk/inject", {"folder": "/tmp", "pid": 2, "bytes": 1, "bytes_per_second": 1 << 20}, 400, "one of the two"),
+        ("disk/inject", {"folder": "/proc", "pid": 2, "bytes_per_second": 5}, 400, "is no number from 1024"),
         ("disk/inject", {"folder": "/tmp"}, 400, "how much? give one of the two"),
         ("disk/inject", {"folder": "/tmp", "bytes": 9e15}, 400, "bytes are free in /tmp"),
         ("network/namespace", {}, 400, "name: '' is none; give 1 to 12"),
@@ -552,6 +610,8 @@ def test_every_route_is_in_the_description_and_answers(service):
     assert service.call("GET", "/api/v1/nothing")[0] == 404
     types = service.call("GET", f"{FAULTS}/gpu/xid-types")[1]
     assert {43, 48, 74, 79, 94, 95, 119, 120} <= {entry["code"] for entry in types}
+    collected = service.call("GET", "/api/v1/metrics/collect?namespace=dynamo&duration=60")[1]
+    assert collected["node"] == "here" and collected["faults"]["injected"] == {"gpu_xid_79": 1} and collected["memory"]["limit"] > 0
     metrics = service.call("GET", "/metrics")[1]
     assert re.search(r'^holdfast_faults_injected_total\{type="gpu_xid_79"\} 1$', metrics, re.MULTILINE)
 

@@ -122,8 +122,7 @@ def check_faults(service):
         dropped = wait_for(lambda: service.verify(lossy)["evidence"]["dropped"])
         wait_for(lambda: service.verify(lossy)["evidence"]["dropped"] >= 40)
         assert dropped <= 120
-        service.call("DELETE", f"/{lossy}")
-        service.call("DELETE", f"/{made}")
+        assert service.call("POST", "/network/cleanup")[1] == {"recovered": [made, lossy], "count": 2}
         assert not NAMED.exists() and round_trip(address, timeout=0.5) is None
         assert service.call("POST", "/network/inject", {"namespace": NAME, "loss": 1})[0] == 404
     finally:
