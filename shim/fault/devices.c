@@ -92,10 +92,12 @@ bool hf_handle_is(const struct hf_fault* fault, const void* handle) {
   return handle_uuid(handle, uuid) && begins(uuid, prefix);
 }
 
-static const void* handle_by_uuid(const char* uuid) {
-  const void* real = hf_real_named("nvmlDeviceGetHandleByUUID");
+/// The handle that `function`, which looks devices up by name, would give.
+static const void* handle_by_name(uint32_t function, const char* name) {
+  const void* real = hf_real_named(function == HF_ID_nvmlDeviceGetHandleByUUID ? "nvmlDeviceGetHandleByUUID"
+                                                                               : "nvmlDeviceGetHandleByPciBusId_v2");
   const void* handle = NULL;
-  return real != NULL && ((int (*)(const char*, const void**))(uintptr_t)real)(uuid, &handle) == 0 ? handle : NULL;
+  return real != NULL && ((int (*)(const char*, const void**))(uintptr_t)real)(name, &handle) == 0 ? handle : NULL;
 }
 
 bool hf_device_is(const struct hf_fault* fault, const struct hf_call* call) {
@@ -103,7 +105,8 @@ bool hf_device_is(const struct hf_fault* fault, const struct hf_call* call) {
   uint64_t first = call->arguments[0];
   if (traits & HANDLE_FIRST) return hf_handle_is(fault, (const void*)(uintptr_t)first);
   if (traits & INDEX_FIRST) return hf_handle_is(fault, handle_of((unsigned)first));
-  if (traits & UUID_FIRST) return first != 0 && hf_handle_is(fault, handle_by_uuid((const char*)(uintptr_t)first));
+  if (traits & NAME_FIRST)
+    return first != 0 && hf_handle_is(fault, handle_by_name(call->function, (const char*)(uintptr_t)first));
   return cuda_device_is(fault, call->device);
 }
 

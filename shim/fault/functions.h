@@ -179,7 +179,8 @@
   /* nvml */ \
   X(nvmlInit, NVML, NVML_START, NOTHING, V2) X(nvmlInitWithFlags, NVML, NVML_START, NOTHING, PLAIN) X(nvmlShutdown, NVML, NVML_START, NOTHING, PLAIN) \
   X(nvmlDeviceGetCount, NVML, NVML_START, NOTHING, V2) X(nvmlDeviceGetHandleByIndex, NVML, NVML_START, INDEX_FIRST, V2) \
-  X(nvmlDeviceGetHandleByUUID, NVML, NVML_START, UUID_FIRST, PLAIN) X(nvmlDeviceGetName, NVML, NVML, HANDLE_FIRST, PLAIN) \
+  X(nvmlDeviceGetHandleByUUID, NVML, NVML_START, NAME_FIRST, PLAIN) \
+  X(nvmlDeviceGetHandleByPciBusId, NVML, NVML_START, NAME_FIRST, V2) X(nvmlDeviceGetName, NVML, NVML, HANDLE_FIRST, PLAIN) \
   X(nvmlDeviceGetUUID, NVML, NVML, HANDLE_FIRST, PLAIN) X(nvmlDeviceGetIndex, NVML, NVML, HANDLE_FIRST, PLAIN) \
   X(nvmlDeviceGetPciInfo, NVML, NVML, HANDLE_FIRST, V3) X(nvmlDeviceGetMemoryInfo, NVML, NVML, HANDLE_FIRST, V2) \
   X(nvmlDeviceGetUtilizationRates, NVML, NVML, HANDLE_FIRST, PLAIN) X(nvmlDeviceGetTemperature, NVML, NVML, HANDLE_FIRST, PLAIN) \
@@ -223,7 +224,7 @@ enum hf_traits {
   DEVICE_THIRD = 16,
   HANDLE_FIRST = 32,  ///< The first one is a device's handle in NVML.
   INDEX_FIRST = 64,   ///< Its number in NVML.
-  UUID_FIRST = 128,   ///< Its UUID.
+  NAME_FIRST = 128,   ///< Its UUID, or where it is on the PCI bus.
 };
 
 #define HF_FUNCTION_ID(name, api, group, traits, variants) HF_ID_##name,

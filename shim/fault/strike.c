@@ -132,7 +132,7 @@ static void wait_for(uint64_t nanoseconds) {
 /// What a device that is broken for everyone does not do any more.
 static bool needs_whole_device(uint32_t function) {
   if (hf_uses_device(function)) return true;
-  if (hf_api_of(function) == HF_NVML) return (hf_traits_of(function) & (HANDLE_FIRST | INDEX_FIRST | UUID_FIRST)) != 0;
+  if (hf_api_of(function) == HF_NVML) return (hf_traits_of(function) & (HANDLE_FIRST | INDEX_FIRST | NAME_FIRST)) != 0;
   return function == HF_ID_cuDevicePrimaryCtxRetain || function == HF_ID_cudaSetDevice || function == HF_ID_cudaInitDevice ||
          function == HF_ID_cuGreenCtxCreate;
 }

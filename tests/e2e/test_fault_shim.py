@@ -430,7 +430,19 @@ def test_nvml_tells_the_same_story(bench):
     assert bench.python(NVML) == "True\n0\nTrue 2\n"  # Not before it has struck.
     bench.run(program)
     assert bench.python(NVML) == "NVMLError_GpuIsLost\nTrue 2\n"
+    by_name = """
+    import sys, pynvml as n
+    n.nvmlInit()
+    for look, name in ((n.nvmlDeviceGetHandleByUUID, sys.argv[1]), (n.nvmlDeviceGetHandleByPciBusId, "0000:01:00.0")):
+        try:
+            print(n.nvmlDeviceGetIndex(look(name)), end=" ")
+        except n.NVMLError as error:
+            print(type(error).__name__, end=" ")
+    """
+    uuid = bench.sim.status()[0].uuid
+    assert bench.python(by_name, uuid).split() == ["NVMLError_GpuIsLost"] * 2
     lost.heal()
+    assert bench.python(by_name, uuid).split() == ["0", "0"]
     assert bench.python(NVML) == "True\n0\nTrue 2\n"
     bench.lab.arm(Fault("error", xid=94, device=bench.sim.status()[0].uuid, functions="cuMemAlloc"))
     bench.run(program)
