@@ -142,7 +142,10 @@ static bool meant(const struct hf_fault* fault, const struct hf_call* call, bool
   *latched = fault->reach == HF_DEVICE && atomic_load(&fault->latched) != 0 && needs_whole_device(call->function);
   bool watched = (fault->functions[call->function / 64] >> (call->function % 64) & 1) != 0;
   if (!*latched && !watched) return false;
-  if (fault->kind == HF_ERROR && fault->codes[hf_api_of(call->function)] == 0) return false;
+  enum hf_api api = hf_api_of(call->function);
+  // Row remapping (XID 63) happens to a program without failing its calls; only NVML tells of it.
+  bool silent = fault->xid != 0 && fault->codes[HF_DRIVER] == 0 && api != HF_NVML;
+  if (fault->kind == HF_ERROR && fault->codes[api] == 0 && !silent) return false;
   return hf_device_is(fault, call);
 }
 

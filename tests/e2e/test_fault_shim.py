@@ -452,6 +452,13 @@ def test_nvml_tells_the_same_story(bench):
     assert bench.python(NVML, CUDA_VISIBLE_DEVICES="1") == "True\n2\nTrue 2\n"
 
 
+def test_a_row_that_is_remapped_fails_nothing_and_is_counted(bench):
+    fault = bench.lab.arm(Fault("error", xid=63, device=0, functions="cuMemAlloc", times=1))
+    assert bench.python(ALLOCATE, "3") == "0 0 0\n"
+    assert bench.python(NVML) == "True\n1\nTrue 2\n"
+    assert fault.verify().occurred == 1
+
+
 def test_who_waits_for_events_hears_of_the_xid(bench):
     listener = subprocess.Popen(
         [
