@@ -207,7 +207,7 @@ MUTANTS = (
     Mutant('faultd-any-file', 'engine/serve/undo.cc', 'rfind(kFillPrefix, 0) != 0', 'rfind(kFillPrefix, 0) == 5', 'tests/e2e/test_faultd.py -k no_other_file'),
     Mutant('faultd-no-claim', 'engine/serve/deeds_network.cc', '  if (!link->claim()) {', '  if (!link->claim() && name.empty()) {', 'tests/e2e/test_faultd.py -k packets'),
     Mutant('faultd-nothing-lost', 'engine/serve/link.cc', 'draw(now.seed, count++) < now.loss', 'draw(now.seed, count++) < 0 * now.loss', 'tests/e2e/test_faultd.py -k packets'),
-    Mutant('faultd-never-late', 'engine/serve/link.cc', 'now.delay > 0 && waiting.size() < kWaiting', 'now.delay > 600 && waiting.size() < kWaiting', 'tests/e2e/test_faultd.py -k packets'),
+    Mutant('faultd-never-late', 'engine/serve/link.cc', '!lost && now.delay > 0 && waiting', '!lost && now.delay > 600 && waiting', 'tests/e2e/test_faultd.py -k packets'),
     Mutant('faultd-kernel-hears-nothing', 'engine/serve/deeds_gpu.cc', 'return line_.empty() ? Status() : kernel_.write(line_);', 'return Status();', 'tests/e2e/test_faultd.py -k kernels_log'),
     Mutant('faultd-two-services', 'engine/serve/service.cc', 'LOCK_EX | LOCK_NB) != 0)', 'LOCK_SH | LOCK_NB) != 0)', 'tests/e2e/test_faultd.py -k one_service'),
     Mutant('hw-unseen-is-fine', 'python/holdfast/faults/hardware.py', '            if not ended.get("verified"):', '            if False:', 'tests/e2e/test_hardware_faults.py -k nobody_met'),

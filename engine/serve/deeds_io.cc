@@ -47,7 +47,7 @@ std::vector<Setting> settings_for(pid_t pid, const std::string& device, std::uin
     if (dir.v2 && std::filesystem::exists(file)) {
       std::string before = entry_of(file, device);
       if (before.empty()) before = "rbps=max wbps=max";
-      return {{file, fmt::format("{} rbps={} wbps={}", device, rate, rate), device + " " + before}};
+      return {{file, fmt::format("{} rbps={} wbps={}", device, rate, rate), fmt::format("{} {}", device, before)}};
     }
     file = dir.path + "/blkio.throttle.";
     if (dir.v2 || dir.path == kRoot || !std::filesystem::exists(file + "write_bps_device")) continue;

@@ -47,8 +47,8 @@ class NamespaceDeed : public Deed {
 
 class WeatherDeed : public Deed {
  public:
-  WeatherDeed(std::shared_ptr<Link> link, const Weather& weather, std::string name)
-      : link_(std::move(link)), weather_(weather), name_(std::move(name)) {}
+  WeatherDeed(const std::shared_ptr<Link>& link, const Weather& weather, std::string name)
+      : link_(link), weather_(weather), name_(std::move(name)) {}
   ~WeatherDeed() override {
     if (std::shared_ptr<Link> link = link_.lock()) link->give_up_claim();
   }
@@ -143,7 +143,7 @@ Result<std::unique_ptr<Deed>> make_network_deed(Networks& networks, const Json& 
   }
   type = partition.get<bool>() ? "network_partition" : weather.delay > 0 ? "network_delay" : "network_loss";
   target = name;
-  return std::unique_ptr<Deed>(new WeatherDeed(std::move(link), weather, name));
+  return std::unique_ptr<Deed>(new WeatherDeed(link, weather, name));
 }
 
 }  // namespace holdfast::serve

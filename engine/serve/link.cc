@@ -148,10 +148,11 @@ Result<std::unique_ptr<Link>> Link::create(const std::string& name) {
   os::Fd file(::open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444));
   if (!file.valid()) return fail_errno(ErrorKind::UserMistake, "make " + path);
   Result<os::Fd> far = make_far_end(path, link->there_, link->here_);
-  Result<os::Fd> near = far ? make_device(name, link->here_, link->there_) : std::move(far);
-  if (!near) {
+  Result<os::Fd> near = fail(ErrorKind::StopRun, "make the other end");
+  if (far) near = make_device(name, link->here_, link->there_);
+  if (!far || !near) {
     remove_namespace(name);
-    return tl::unexpected(near.error());
+    return tl::unexpected(far ? near.error() : far.error());
   }
   link->far_ = std::move(*far);
   link->near_ = std::move(*near);
@@ -195,17 +196,15 @@ void Link::forward() {
       ssize_t length = 0;
       while ((ends[i].revents & POLLIN) != 0 && (length = ::read(ends[i].fd, bytes, sizeof bytes)) > 0) {
         int to = ends[1 - i].fd;
-        if (now.loss > 0 && draw(now.seed, count++) < now.loss) {
-          ++dropped_;
-        } else if (now.delay > 0 && waiting.size() < kWaiting) {
+        bool lost = now.loss > 0 && draw(now.seed, count++) < now.loss;
+        if (!lost && now.delay > 0 && waiting.size() < kWaiting) {
           auto late = std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(now.delay));
           waiting.push({Clock::now() + late, to, std::vector<char>(bytes, bytes + length)});
           ++delayed_;
-        } else if (now.delay > 0 || ::write(to, bytes, static_cast<std::size_t>(length)) != length) {
-          ++dropped_;
-        } else {
-          ++passed_;
+          continue;
         }
+        bool sent = !lost && now.delay <= 0 && ::write(to, bytes, static_cast<std::size_t>(length)) == length;
+        ++(sent ? passed_ : dropped_);
       }
     }
     for (; !waiting.empty() && waiting.top().due <= Clock::now(); waiting.pop()) {
