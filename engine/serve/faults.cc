@@ -127,7 +127,9 @@ Reply Faults::inject(const std::string& kind, Json body, double now) {
   Result<std::unique_ptr<Deed>> deed = make(kind, body, *fault);
   if (!deed) return reply_of(deed.error());
   fault->deed = std::move(*deed);
-  fault->id = new_id(fault->type);
+  do {
+    fault->id = new_id(fault->type);
+  } while (find(fault->id) != nullptr);
   fault->asked = now;
   Fault& placed = *fault;
   order_.push_back(placed.id);

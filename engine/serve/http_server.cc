@@ -69,13 +69,14 @@ bool is_same_token(std::string_view given, const std::string& token) {
 }  // namespace
 
 struct HttpServer::Impl {
-  asio::io_context context{1};
-  tcp::acceptor acceptor{context};
   std::optional<asio::ssl::context> tls;
   std::string token;
   Handler handler;
   IsOpen is_open;
   int connections = 0;
+  // Last, so gone first: with it end the connections that wait in it, which use the above.
+  asio::io_context context{1};
+  tcp::acceptor acceptor{context};
 
   Response answer(http::request<http::string_body>& message) {
     Request request = read_target(message.method_string(), message.target());

@@ -3,9 +3,11 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <openssl/rand.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -93,18 +95,34 @@ Result<std::string> make_token(const fs::path& path) {
   return token;
 }
 
+/// What a program prints within a time; it is killed afterwards in any case.
+std::string output_of(const std::vector<std::string>& command, int milliseconds) {
+  std::string text;
+  Result<std::pair<os::Fd, os::Fd>> pipe = os::open_pipe();
+  if (!pipe) return text;
+  Result<pid_t> pid = os::spawn(command, os::own_environment(), "/", {{1, pipe->second.get()}});
+  pipe->second.reset();
+  if (!pid) return text;
+  auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(milliseconds);
+  char buffer[4096];
+  while (true) {
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    pollfd wait{pipe->first.get(), POLLIN, 0};
+    if (left <= 0 || ::poll(&wait, 1, static_cast<int>(left)) <= 0) break;
+    ssize_t got = ::read(pipe->first.get(), buffer, sizeof buffer);
+    if (got <= 0) break;
+    text.append(buffer, static_cast<std::size_t>(got));
+  }
+  ::kill(*pid, SIGKILL);
+  ::waitpid(*pid, nullptr, 0);
+  return text;
+}
+
 /// As `holdfast gpus` finds them, a process of its own since a driver may hang; empty where it says nothing in time.
 std::vector<Device> find_devices() {
+  constexpr int kLimitMs = 10000;
   std::vector<Device> devices;
-  // By our own program, through a shell of no kind: timeout(1) bounds it.
-  std::string command = fmt::format("timeout 10 '{}' gpus 2>/dev/null", os::own_program());
-  FILE* pipe = ::popen(command.c_str(), "re");
-  if (pipe == nullptr) return devices;
-  std::string text;
-  char buffer[4096];
-  for (std::size_t got = 0; (got = std::fread(buffer, 1, sizeof buffer, pipe)) > 0;) text.append(buffer, got);
-  ::pclose(pipe);
-  Json found = Json::parse(text, nullptr, false);
+  Json found = Json::parse(output_of({os::own_program(), "gpus"}, kLimitMs), nullptr, false);
   if (found.is_object()) found = found.value("devices", found.value("gpus", Json::array()));
   if (!found.is_array()) return devices;
   for (const Json& gpu : found) devices.push_back({gpu.value("uuid", ""), gpu.value("pci", "")});

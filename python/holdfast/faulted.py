@@ -81,6 +81,10 @@ def register(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """In the process that has collected the tests. Raises pytest.UsageError."""
     chaos = None
     if hasattr(config, "workerinput") and chaos_file(config, config.option) is not None:
+        if SEED not in os.environ:
+            raise pytest.UsageError(
+                "--hf-chaos needs the environment of the run where its tests run: leave out --hf-job-environment=none"
+            )
         chaos = _chaos(config, config.option, int(os.environ[SEED]))
     some = [item for item in items if "holdfast" in mark_names(item) and _declares(item)]
     if chaos is None and not some:

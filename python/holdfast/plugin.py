@@ -134,6 +134,15 @@ def fault_lab(request: pytest.FixtureRequest) -> Generator[Any, None, None]:
         yield lab
 
 
+@pytest.fixture
+def fault_service() -> Generator[Any, None, None]:
+    """A fault service of the test's own (holdfast.faults.service()): processes, memory, disks, networks, and GPUs of its children."""
+    from holdfast import faults
+
+    with faults.service() as service:
+        yield service
+
+
 from holdfast.compat.isoscope import iso_scheduling  # noqa: E402, F401  (a fixture of this plugin)
 from holdfast.parallel import comm, mpi_tmpdir  # noqa: E402, F401  (fixtures of this plugin)
 

@@ -220,6 +220,23 @@ def test_other():
     assert set(chaos.short().values()) == {"failed"} and "judged again" not in chaos.output
 
 
+def test_a_service_of_the_tests_own(gpus):
+    gpus.write(
+        test_it=HEAD
+        + """
+def test_stopped(fault_service):
+    child = subprocess.Popen(["sleep", "600"])
+    fault = fault_service.inject("process", pid=child.pid, action="stop")
+    while not fault_service.verify(fault)["verified"]: pass
+    assert fault_service.recover(fault)["verified"]
+    child.kill()
+    child.wait()
+"""
+    )
+    run = gpus.run()
+    assert run.short() == {"test_stopped": "passed"} and "leaked" not in run.output, run.output
+
+
 def test_ranks_meet_faults(gpus, tmp_path_factory):
     simulated = gpus.env["LD_LIBRARY_PATH"]
     use(gpus, "mpich", tmp_path_factory.mktemp("mpi"))
