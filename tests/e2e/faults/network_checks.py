@@ -155,4 +155,6 @@ if __name__ == "__main__":
     finally:
         service.process.kill()
         service.process.wait()
+        # Where a check has failed, its namespace is there still.
+        subprocess.run([ENGINE, "sweep", "--state", str(FOLDER)], stdout=subprocess.DEVNULL, timeout=60, check=True)
     print("checked")
