@@ -196,7 +196,7 @@ MUTANTS = (
     Mutant('fault-page-of-the-dead-unread', 'python/holdfast/fault_report.py', '        if self.folder and verdict not in PYTEST_VERDICTS:', '        if False:', 'tests/e2e/test_fault_runs.py -k dies_of'),
     Mutant('chaos-by-order', 'python/holdfast/faults/chaos.py', 'random.Random(f"{self.seed}/{nodeid}")', 'random.Random()', 'tests/e2e/test_fault_runs.py -k had_again'),
     Mutant('chaos-for-all', 'python/holdfast/faults/chaos.py', '        if draw.random() >= self.tests:\n            return []\n', '        draw.random()\n', 'tests/e2e/test_fault_runs.py -k had_again'),
-    Mutant('fault-in-a-worker', 'python/holdfast/marks.py', '        given = {**given, "isolate": "test"}\n    own', '        pass\n    own', 'tests/e2e/test_fault_runs.py -k in_a_worker'),
+    Mutant('fault-in-a-worker', 'python/holdfast/marks.py', '        given = {**given, "isolate": "test"}\n        wishes["faulted"]', '        wishes["faulted"]', 'tests/e2e/test_fault_runs.py -k in_a_worker'),
     Mutant("fault-own-entry-is-anything", "shim/fault/real.c", "  if (own >= 0 && hf_real((uint32_t)own, NULL) == real) return own;\n", "  if (own >= 0) hf_bind((uint32_t)own, real);\n  if (own >= 0) return own;\n", "tests/e2e/test_fault_shim.py -k its_own_ways"),
     Mutant("fault-blames-the-device", ENGINE + "dispatcher_gpus.cc", "if (ended.failed && !faulted) {", "if (ended.failed && (!faulted || own || good)) {", "tests/e2e/test_fault_runs.py -k held_against"),
     Mutant('faultd-token-unchecked', 'engine/serve/http_server.cc', 'if (!token.empty() && !is_open(request) &&', 'if (token.empty() && !is_open(request) &&', 'tests/e2e/test_faultd.py -k token'),

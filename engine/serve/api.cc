@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "fault/control.h"
+#include "serve/deeds.h"
 #include "serve/openapi.h"
 
 namespace holdfast::serve {
@@ -14,10 +14,8 @@ constexpr std::string_view kFaults = "/api/v1/faults";
 Response json(const Reply& reply) { return {reply.status, reply.body.dump(-1, ' ', false, Json::error_handler_t::replace)}; }
 
 Reply xid_types() {
-  std::string text(1 << 16, '\0');
-  text.resize(hf_control_xids(text.data(), text.size()));
   Json types = Json::array();
-  for (const Json& entry : Json::parse(text, nullptr, false)) {
+  for (const Json& entry : xid_table()) {
     std::string remedy = entry.value("remedy", "");
     types.push_back({{"code", entry.value("xid", 0)},
                      {"name", entry.value("name", "")},

@@ -9,6 +9,8 @@ namespace holdfast::serve {
 /// `type` are set.
 Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog& kernel, const Json& body, std::string& type,
                                             std::string& target);
+/// The XIDs that can be imitated (hf_control_xids).
+Json xid_table();
 /// {pid, action: kill|stop|slow, percent?, tree?}
 Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& type, std::string& target);
 
@@ -26,6 +28,7 @@ Result<std::unique_ptr<Deed>> make_network_deed(Networks& networks, const Json& 
 
 // For all: a field of the right kind, or `otherwise`; `problem` is set where it is of another one.
 double number_of(const Json& body, const char* name, double otherwise, double least, double most, std::string& problem);
+bool flag_of(const Json& body, const char* name, bool otherwise, std::string& problem);
 std::string text_of(const Json& body, const char* name, const std::string& otherwise, std::string& problem);
 
 }  // namespace holdfast::serve

@@ -18,12 +18,12 @@ using Page = std::unique_ptr<hf_control, Close>;
 template <typename Write>
 Json read_json(Write write) {
   std::string text(1 << 16, '\0');
-  for (std::size_t length = text.size(); length >= text.size();) {
-    if (length > text.size()) text.resize(length + 4096);
+  std::size_t length = write(text.data(), text.size());
+  while (length >= text.size()) {
+    text.resize(length + 4096);  // It may grow meanwhile.
     length = write(text.data(), text.size());
-    if (length < text.size()) text.resize(length);
-    if (length <= text.size()) break;
   }
+  text.resize(length);
   return Json::parse(text, nullptr, false);
 }
 
@@ -89,9 +89,8 @@ class GpuDeed : public Deed {
 };
 
 std::string kernel_line(const Settings& settings, int gpu, int xid) {
-  Json table = read_json([](char* text, std::size_t size) { return hf_control_xids(text, size); });
   std::string text;
-  for (const Json& entry : table) {
+  for (const Json& entry : xid_table()) {
     if (entry.value("xid", 0) == xid) text = entry.value("text", "");
   }
   bool known = static_cast<std::size_t>(gpu) < settings.devices.size();
@@ -155,6 +154,10 @@ void fill(Wish& wish, const Json& body, const Kind& kind, const std::string& typ
 
 }  // namespace
 
+Json xid_table() {
+  return read_json([](char* text, std::size_t size) { return hf_control_xids(text, size); });
+}
+
 Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog& kernel, const Json& body, std::string& type,
                                             std::string& target) {
   std::string problem;
@@ -165,8 +168,7 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
     for (const Kind& known : kKinds) problem += fmt::format(" {}", known.type);
   }
   if (problem.empty() && asked == "xid_error" && !body.contains("xid_type")) problem = "xid_type: which XID?";
-  Json told = body.value("kernel_log", Json(true));
-  if (problem.empty() && !told.is_boolean()) problem = "kernel_log: give true or false";
+  bool told = flag_of(body, "kernel_log", true, problem);
   if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
   Wish wish;
   fill(wish, body, *kind, asked, problem);
@@ -184,7 +186,7 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
   int xid = wish.wish.xid;
   type = xid != 0 ? fmt::format("gpu_xid_{}", xid) : "gpu_" + asked;
   target = fmt::format("{}/{}", settings.node, gpu >= 0 ? fmt::format("gpu{}", gpu) : wish.uuid);
-  std::string line = xid != 0 && told.get<bool>() ? kernel_line(settings, gpu < 0 ? 0 : gpu, xid) : "";
+  std::string line = xid != 0 && told ? kernel_line(settings, gpu < 0 ? 0 : gpu, xid) : "";
   return std::unique_ptr<Deed>(new GpuDeed(std::move(page), settings.page, fault, kernel, std::move(line)));
 }
 

@@ -122,16 +122,15 @@ Result<std::unique_ptr<Deed>> make_network_deed(Networks& networks, const Json& 
   weather.delay = number_of(body, "delay", 0, 0, 600, problem);
   weather.loss = number_of(body, "loss", 0, 0, 1, problem);
   weather.seed = static_cast<std::uint64_t>(number_of(body, "seed", 0, 0, 9e15, problem));
-  Json partition = body.value("partition", Json(false));
-  if (problem.empty() && !partition.is_boolean()) problem = "partition: give true or false";
-  if (problem.empty() && partition.get<bool>() && (weather.delay > 0 || weather.loss > 0)) {
+  bool partition = flag_of(body, "partition", false, problem);
+  if (problem.empty() && partition && (weather.delay > 0 || weather.loss > 0)) {
     problem = "partition: no packet comes through, so leave out delay and loss";
   }
-  if (problem.empty() && !partition.get<bool>() && weather.delay == 0 && weather.loss == 0) {
+  if (problem.empty() && !partition && weather.delay == 0 && weather.loss == 0) {
     problem = "delay (seconds), loss (a share), partition (true): which?";
   }
   if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
-  if (partition.get<bool>()) weather.loss = 1;
+  if (partition) weather.loss = 1;
   std::shared_ptr<Link> link = networks[name].lock();
   if (link == nullptr) {
     networks.erase(name);
@@ -141,7 +140,7 @@ Result<std::unique_ptr<Deed>> make_network_deed(Networks& networks, const Json& 
   if (!link->claim()) {
     return fail(ErrorKind::UserMistake, fmt::format("namespace: {} has a fault already; recover it first", name));
   }
-  type = partition.get<bool>() ? "network_partition" : weather.delay > 0 ? "network_delay" : "network_loss";
+  type = partition ? "network_partition" : weather.delay > 0 ? "network_delay" : "network_loss";
   target = name;
   return std::unique_ptr<Deed>(new WeatherDeed(link, weather, name));
 }

@@ -153,8 +153,7 @@ Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& t
   auto pid = static_cast<pid_t>(number_of(body, "pid", 0, 0, 4194304, problem));
   std::string action = text_of(body, "action", "", problem);
   double percent = number_of(body, "percent", 50, 1, 99, problem);
-  Json tree = body.value("tree", Json(false));
-  if (!tree.is_boolean()) problem = "tree: give true or false";
+  bool tree = flag_of(body, "tree", false, problem);
   if (problem.empty() && pid == 0) problem = "pid: which process?";
   if (problem.empty() && action != "kill" && action != "stop" && action != "slow") {
     problem = fmt::format("action: '{}' is none of kill, stop, slow", action);
@@ -162,7 +161,7 @@ Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& t
   if (problem.empty() && body.contains("percent") && action != "slow") problem = "percent: only for action slow";
   if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
   std::vector<pid_t> pids{pid};
-  if (tree.get<bool>()) {
+  if (tree) {
     std::vector<pid_t> below = os::descendants_of(pid);
     pids.insert(pids.end(), below.begin(), below.end());
   }

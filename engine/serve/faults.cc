@@ -51,6 +51,13 @@ double number_of(const Json& body, const char* name, double otherwise, double le
   return found->get<double>();
 }
 
+bool flag_of(const Json& body, const char* name, bool otherwise, std::string& problem) {
+  Json found = body.value(name, Json(otherwise));
+  if (found.is_boolean()) return found.get<bool>();
+  problem = fmt::format("{}: give true or false", name);
+  return otherwise;
+}
+
 std::string text_of(const Json& body, const char* name, const std::string& otherwise, std::string& problem) {
   auto found = body.find(name);
   if (found == body.end() || found->is_null()) return otherwise;
@@ -121,8 +128,7 @@ Reply Faults::inject(const std::string& kind, Json body, double now) {
   auto fault = std::make_unique<Fault>();
   fault->duration = number_of(body, "duration", settings_.limit, 0.001, settings_.limit, problem);
   fault->owner = text_of(body, "owner", "", problem);
-  Json armed_only = body.value("armed_only", Json(false));
-  if (!armed_only.is_boolean()) problem = "armed_only: give true or false";
+  bool armed_only = flag_of(body, "armed_only", false, problem);
   if (!problem.empty()) return refuse(400, problem);
   Result<std::unique_ptr<Deed>> deed = make(kind, body, *fault);
   if (!deed) return reply_of(deed.error());
@@ -135,7 +141,7 @@ Reply Faults::inject(const std::string& kind, Json body, double now) {
   order_.push_back(placed.id);
   faults_[placed.id] = std::move(fault);
   forget_old();
-  if (armed_only.get<bool>()) {
+  if (armed_only) {
     placed.message = "armed; POST .../trigger begins it";
     return {200, placed.shown()};
   }

@@ -123,9 +123,8 @@ std::vector<Device> find_devices() {
   constexpr int kLimitMs = 10000;
   std::vector<Device> devices;
   Json found = Json::parse(output_of({os::own_program(), "gpus"}, kLimitMs), nullptr, false);
-  if (found.is_object()) found = found.value("devices", found.value("gpus", Json::array()));
-  if (!found.is_array()) return devices;
-  for (const Json& gpu : found) devices.push_back({gpu.value("uuid", ""), gpu.value("pci", "")});
+  if (!found.is_object()) return devices;
+  for (const Json& gpu : found.value("gpus", Json::array())) devices.push_back({gpu.value("uuid", ""), gpu.value("pci", "")});
   return devices;
 }
 

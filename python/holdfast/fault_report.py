@@ -9,16 +9,15 @@ from typing import Any
 
 import pytest
 
-from holdfast.faulted import SEED, chaos_file
+from holdfast.faulted import FOLDER, PROPERTY, SEED, chaos_file
 from holdfast.present import PYTEST_VERDICTS
 
-_PROPERTY = "holdfast_fault"  # faults/marked.py
 _TESTS = 20
 
 
 class FaultReport:
     def __init__(self, config: pytest.Config) -> None:
-        self.folder = os.environ.get("HOLDFAST_FAULTS_FOLDER")
+        self.folder = os.environ.get(FOLDER)
         file = chaos_file(config, config.option)
         self.chaos = os.path.relpath(file, config.invocation_params.dir) if file is not None else ""
         self.seed = os.environ.get(SEED, "")
@@ -29,7 +28,7 @@ class FaultReport:
 
     def add(self, nodeid: str, verdict: str, reports: Sequence[Any]) -> None:
         """Reads the page of a test whose process has died, which then becomes a section of its report."""
-        lines = list(dict.fromkeys(str(text) for report in reports for name, text in report.user_properties if name == _PROPERTY))
+        lines = list(dict.fromkeys(str(text) for report in reports for name, text in report.user_properties if name == PROPERTY))
         if self.folder and verdict not in PYTEST_VERDICTS:
             from holdfast.faults import pages
 
@@ -38,7 +37,7 @@ class FaultReport:
             if left and failed is not None:
                 failed.sections = [*failed.sections, ("Holdfast: faults", "\n".join(left))]
                 found = [line for line in left if not line.startswith(" ")]
-                failed.user_properties = [*failed.user_properties, *((_PROPERTY, line) for line in found)]
+                failed.user_properties = [*failed.user_properties, *((PROPERTY, line) for line in found)]
                 lines += found
         if lines:
             self.tests.append((nodeid, lines))

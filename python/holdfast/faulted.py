@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from holdfast.faults.chaos import Chaos
 
 SEED = "HOLDFAST_CHAOS_SEED"
+FOLDER = "HOLDFAST_FAULTS_FOLDER"
+# The property of a report that says what has become of a fault.
+PROPERTY = "holdfast_fault"
 
 
 def are_wanted(config: pytest.Config, known: Any) -> bool:

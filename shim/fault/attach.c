@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "page.h"
 #include "seed.h"
 #include "shim.h"
 
@@ -42,8 +43,7 @@ static struct hf_block* map_file(const char* path) {
     void* at = mmap(NULL, (size_t)info.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     block = at != MAP_FAILED ? at : NULL;
   }
-  if (block != NULL && (block->magic != HF_MAGIC || block->version != HF_VERSION || block->functions != HF_FUNCTION_COUNT ||
-                        block->rows == 0 || hf_block_size(block->rows) > (uint64_t)info.st_size)) {
+  if (block != NULL && !hf_block_is_sound(block, (uint64_t)info.st_size)) {
     munmap(block, (size_t)info.st_size);
     block = NULL;
     errno = EPROTO;

@@ -70,9 +70,7 @@ struct hf_control* hf_control_open(const char* path, char* problem, size_t size)
   if ((uint64_t)info.st_size < sizeof(struct hf_block)) return fail(fd, path, "not a page for faults", problem, size);
   struct hf_control* control = map(fd, path, (size_t)info.st_size, problem, size);
   if (control == NULL) return NULL;
-  const struct hf_block* block = control->block;
-  if (block->magic != HF_MAGIC || block->version != HF_VERSION || block->functions != HF_FUNCTION_COUNT || block->rows == 0 ||
-      hf_block_size(block->rows) > control->bytes) {
+  if (!hf_block_is_sound(control->block, control->bytes)) {
     hf_control_close(control);
     return fail(-1, path, "not a page for faults, or one of another version of Holdfast", problem, size);
   }

@@ -7,6 +7,7 @@
 #include "control.h"
 #include "page.h"
 #include "shim.h"
+#include "wishes.h"
 #include "xids.h"
 
 struct text {
@@ -56,13 +57,11 @@ static void say_first(struct text* text, const struct hf_first* first) {
 }
 
 static void say_fault(struct text* text, const struct hf_fault* fault, uint64_t id, bool armed) {
-  static const char* const kKinds[] = {"?", "error", "delay", "hang", "corrupt"};
-  static const char* const kReaches[] = {"call", "context", "device"};
   say(text, "{\"id\":%llu,\"name\":", (unsigned long long)id);
   say_string(text, fault->name, HF_NAME);
-  say(text,
-      ",\"kind\":\"%s\",\"reach\":\"%s\",\"armed\":%s,\"healed\":%s,\"device\":%d,\"uuid\":", word(fault->kind, kKinds, 5),
-      word(fault->reach, kReaches, 3), armed ? "true" : "false", fault->healed != 0 ? "true" : "false", fault->device);
+  say(text, ",\"kind\":\"%s\",\"reach\":\"%s\",\"armed\":%s,\"healed\":%s,\"device\":%d,\"uuid\":",
+      word(fault->kind - 1, hf_kind_names, 4), word(fault->reach, hf_reach_names, 3), armed ? "true" : "false",
+      fault->healed != 0 ? "true" : "false", fault->device);
   say_string(text, fault->uuid, HF_UUID);
   say(text, ",\"pid\":%d,\"rank\":%d,\"xid\":%d,\"codes\":[%d,%d,%d]", fault->pid, fault->rank, fault->xid, fault->codes[0],
       fault->codes[1], fault->codes[2]);
@@ -111,12 +110,11 @@ size_t hf_control_report(struct hf_control* control, char* at, size_t size) {
 }
 
 size_t hf_control_xids(char* at, size_t size) {
-  static const char* const kReaches[] = {"call", "context", "device"};
   struct text text = {at, size, 0};
   say(&text, "[");
   for (const struct hf_xid* xid = hf_xids; xid->xid != 0; ++xid) {
     say(&text, "%s{\"xid\":%d,\"driver\":%d,\"runtime\":%d,\"nvml\":%d,\"reach\":\"%s\",\"ecc\":%s,\"remedy\":\"%s\",\"name\":",
-        xid == hf_xids ? "" : ",", xid->xid, xid->driver, xid->runtime, xid->nvml, kReaches[xid->reach],
+        xid == hf_xids ? "" : ",", xid->xid, xid->driver, xid->runtime, xid->nvml, hf_reach_names[xid->reach],
         xid->ecc ? "true" : "false", xid->remedy);
     say_string(&text, xid->name, 256);
     say(&text, ",\"meaning\":");
@@ -130,14 +128,11 @@ size_t hf_control_xids(char* at, size_t size) {
 }
 
 size_t hf_control_functions(char* at, size_t size) {
-  static const char* const kApis[] = {"driver", "runtime", "nvml"};
-#define GROUP(group) #group,
-  static const char* const kGroups[] = {HF_GROUPS(GROUP)};
   struct text text = {at, size, 0};
   say(&text, "[");
   for (uint32_t i = 0; i < HF_FUNCTION_COUNT; ++i) {
-    say(&text, "%s[\"%s\",\"%s\",\"", i == 0 ? "" : ",", hf_name_of(i), kApis[hf_api_of(i)]);
-    for (const char* c = kGroups[hf_group_of(i)]; *c != '\0'; ++c) say(&text, "%c", *c | 0x20);
+    say(&text, "%s[\"%s\",\"%s\",\"", i == 0 ? "" : ",", hf_name_of(i), hf_api_names[hf_api_of(i)]);
+    for (const char* c = hf_group_names[hf_group_of(i)]; *c != '\0'; ++c) say(&text, "%c", *c | 0x20);
     say(&text, "\"]");
   }
   say(&text, "]");

@@ -17,11 +17,11 @@ static int index_of(const char* word, const char* const* words, int count) {
   return -1;
 }
 
-static const char* const kKinds[] = {"error", "delay", "hang", "corrupt"};
-static const char* const kReaches[] = {"call", "context", "device"};
-static const char* const kApis[] = {"driver", "runtime", "nvml"};
+const char* const hf_kind_names[] = {"error", "delay", "hang", "corrupt"};
+const char* const hf_reach_names[] = {"call", "context", "device"};
+const char* const hf_api_names[] = {"driver", "runtime", "nvml"};
 #define GROUP(group) #group,
-static const char* const kGroups[] = {HF_GROUPS(GROUP)};
+const char* const hf_group_names[] = {HF_GROUPS(GROUP)};
 
 static void put(struct hf_fault* fault, uint32_t function) {
   fault->functions[function / 64] |= UINT64_C(1) << (function % 64);
@@ -38,10 +38,10 @@ static bool is_corruptible(uint32_t function) {
 
 static bool is_meant(const char* word, size_t length, uint32_t function) {
   if (length > 0 && word[length - 1] == '*') return strncmp(hf_name_of(function), word, length - 1) == 0;
-  const char* api = kApis[hf_api_of(function)];
+  const char* api = hf_api_names[hf_api_of(function)];
   if (strlen(api) == length && strncmp(api, word, length) == 0) return true;
   // Groups of the two CUDA APIs go by the same names; nvml_start is only written in full.
-  const char* group = kGroups[hf_group_of(function)];
+  const char* group = hf_group_names[hf_group_of(function)];
   if (strlen(group) == length && strncasecmp(group, word, length) == 0 && islower((unsigned char)word[0])) return true;
   char symbol[96];
   if (length >= sizeof symbol) return false;
@@ -135,10 +135,10 @@ static bool choose_target(const struct hf_wish* wish, struct hf_fault* fault, ch
 
 bool hf_fault_from(const struct hf_wish* wish, struct hf_fault* fault, char* problem, size_t size) {
   memset(fault, 0, sizeof *fault);
-  int kind = wish->kind != NULL ? index_of(wish->kind, kKinds, 4) : -1;
+  int kind = wish->kind != NULL ? index_of(wish->kind, hf_kind_names, 4) : -1;
   if (kind < 0) return SAY("kind: '%s' is none; error, delay, hang, corrupt", wish->kind != NULL ? wish->kind : "");
   fault->kind = (uint32_t)kind + 1;
-  int reach = wish->reach != NULL ? index_of(wish->reach, kReaches, 3) : 0;
+  int reach = wish->reach != NULL ? index_of(wish->reach, hf_reach_names, 3) : 0;
   if (reach < 0) return SAY("reach: '%s' is none; call, context, device", wish->reach);
   fault->reach = (uint32_t)reach;
   if (fault->kind != HF_ERROR && reach != HF_CALL) return SAY("reach: only an error reaches further than the call");

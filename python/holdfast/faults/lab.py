@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from holdfast.faults.errors import BadFault, FaultNotSeen, NoLab
 from holdfast.faults.fault import Fault
-from holdfast.faults.page import VARIABLE, Page, shim_path
+from holdfast.faults.page import VARIABLE, Page, with_shim
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Evidence:
     struck: int
     occurred: int
     first: Optional[First]
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> Evidence:
+        """Of an entry of the page's report (protocol/faults.md)."""
+        first = First(**entry["first"]) if entry["first"] else None
+        return cls(bool(entry["armed"]), int(entry["watched"]), int(entry["struck"]), int(entry["occurred"]), first)
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,7 @@ class Armed:
         """Raises BadFault once the page has given this fault's place to another one."""
         for entry in self.lab.page.report()["faults"]:
             if entry["id"] == self.number:
-                first = First(**entry["first"]) if entry["first"] else None
-                return Evidence(entry["armed"], entry["watched"], entry["struck"], entry["occurred"], first)
+                return Evidence.of(entry)
         raise BadFault(f"fault {self.number} ({self.fault.title()}) was healed long ago; its place on the page has another one")
 
     def wait(self, seconds: float) -> Evidence:
@@ -152,8 +157,7 @@ class Lab:
     def environment(self, base: Optional[Mapping[str, str]] = None) -> dict[str, str]:
         """For a process that is to meet the faults."""
         environment = dict(os.environ if base is None else base)
-        before = [part for part in environment.get("LD_PRELOAD", "").replace(":", " ").split() if part != shim_path()]
-        environment["LD_PRELOAD"] = ":".join([shim_path(), *before])
+        with_shim(environment)
         environment[VARIABLE] = str(self.page.path)
         return environment
 

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 import pytest
 
+from holdfast.faulted import PROPERTY
 from holdfast.faults import pages, preload
 from holdfast.faults.chaos import Chaos
 from holdfast.faults.errors import BadFault, FaultNotSeen
@@ -17,8 +18,6 @@ from holdfast.faults.fault import Fault
 from holdfast.faults.kinds import of
 from holdfast.faults.lab import Armed, Lab, lab, new_page
 from holdfast.faults.page import VARIABLE
-
-PROPERTY = "holdfast_fault"
 
 
 def declared(item: pytest.Item) -> list[Fault]:

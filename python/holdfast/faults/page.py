@@ -6,6 +6,7 @@ import ctypes
 import functools
 import json
 import os
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
@@ -37,6 +38,13 @@ def _needed(name: str) -> str:
 def shim_path() -> str:
     """What LD_PRELOAD is to name. Raises EngineMissing."""
     return _needed("libfaultshim.so")
+
+
+def with_shim(environment: MutableMapping[str, str]) -> None:
+    """Puts the shim in front of what a process loads first; once, whoever has done so before."""
+    shim = shim_path()
+    others = [part for part in environment.get("LD_PRELOAD", "").replace(":", " ").split() if part != shim]
+    environment["LD_PRELOAD"] = ":".join([shim, *others])
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,12 +10,12 @@ import tempfile
 from pathlib import Path
 from typing import Optional
 
+from holdfast.faulted import FOLDER
 from holdfast.faults.errors import FaultError
-from holdfast.faults.lab import Evidence, First, memory_folder
+from holdfast.faults.lab import Evidence, memory_folder
 from holdfast.faults.page import Page
 from holdfast.native import EVALUATES
 
-FOLDER = "HOLDFAST_FAULTS_FOLDER"
 _FRAMES = 20
 
 
@@ -75,11 +75,10 @@ def _lines_of(path: Path) -> list[str]:
     lines = []
     rank = path.name.rpartition("-")[2]
     for entry in entries:
-        first = First(**entry["first"]) if entry["first"] else None
-        evidence = Evidence(bool(entry["armed"]), int(entry["watched"]), int(entry["struck"]), int(entry["occurred"]), first)
+        evidence = Evidence.of(entry)
         lines.append((f"rank {rank}: " if rank.isdecimal() else "") + line(str(entry["name"]), evidence))
-        if first is not None:
-            lines += [f"    {frame}" for frame in _above_the_interpreter(first.stack.splitlines())]
+        if evidence.first is not None:
+            lines += [f"    {frame}" for frame in _above_the_interpreter(evidence.first.stack.splitlines())]
     return lines
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from holdfast.faults.errors import BadFault
-from holdfast.faults.page import shim_path
+from holdfast.faults.page import shim_path, with_shim
 
 ADVICE = "add --hf-faults (hf_faults = true in the ini file), or run under `holdfast faults run -- COMMAND`"
 _AGAIN = "HOLDFAST_FAULTS_AGAIN"
@@ -31,11 +31,9 @@ def begin_again(arguments: Sequence[str]) -> None:
     if is_loaded():
         os.environ.pop(_AGAIN, None)
         return
-    shim = shim_path()
     if os.environ.get(_AGAIN):
-        raise BadFault(f"LD_PRELOAD={shim} was ignored by the loader; faults cannot be injected here")
-    others = os.environ.get("LD_PRELOAD", "")
-    os.environ["LD_PRELOAD"] = f"{shim}:{others}" if others else shim
+        raise BadFault(f"LD_PRELOAD={shim_path()} was ignored by the loader; faults cannot be injected here")
+    with_shim(os.environ)
     os.environ[_AGAIN] = "1"
     # The user's own words, with those of the interpreter, where it has kept them (Python 3.10).
     words = list(getattr(sys, "orig_argv", ())) or [sys.executable, "-m", "pytest", *arguments]

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from holdfast.engine_path import find_engine
 from holdfast.faults.errors import FaultError
-from holdfast.faults.page import shim_path
+from holdfast.faults.page import with_shim
 
 URL = "FAULT_INJECTION_API"
 TOKEN = "HOLDFAST_FAULTD_TOKEN"
@@ -107,8 +107,7 @@ class FaultClient:
         """For a process on the service's machine that is to meet its faults of GPUs."""
         environment = dict(os.environ if base is None else base)
         environment.update(self.call("GET", "/api/v1/page")["environment"])
-        others = [part for part in environment.get("LD_PRELOAD", "").replace(":", " ").split() if part != shim_path()]
-        environment["LD_PRELOAD"] = ":".join([shim_path(), *others])
+        with_shim(environment)
         return environment
 
 
