@@ -2,6 +2,8 @@
 // an XID.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "fault/control.h"
 #include "serve/deeds.h"
 
@@ -88,6 +90,37 @@ class GpuDeed : public Deed {
   std::string line_;
 };
 
+/// The texts that a wish points to must outlive it.
+struct Wish {
+  hf_wish wish{};
+  std::string name, reach, functions, uuid;
+};
+
+/// Which of the machine's devices a request means; -1: nobody knows. `gpu_id` counts as the machine does, so where its devices
+/// are known the fault goes by UUID: a process with CUDA_VISIBLE_DEVICES counts otherwise.
+int find_gpu(const Settings& settings, Wish& wish) {
+  int gpu = wish.wish.device;
+  if (!wish.uuid.empty()) {
+    auto is_it = [&wish](const Device& device) { return device.uuid.rfind(wish.uuid, 0) == 0; };
+    auto found = std::find_if(settings.devices.begin(), settings.devices.end(), is_it);
+    return found == settings.devices.end() ? -1 : static_cast<int>(found - settings.devices.begin());
+  }
+  if (gpu < 0 || static_cast<std::size_t>(gpu) >= settings.devices.size()) return gpu;
+  wish.uuid = settings.devices[static_cast<std::size_t>(gpu)].uuid;
+  if (wish.uuid.empty()) return gpu;
+  wish.wish.uuid = wish.uuid.c_str();
+  wish.wish.device = -1;
+  return gpu;
+}
+
+/// What a request adds to the driver's line, so that whoever reads that can tell whose it is.
+std::string mark_of(const Json& body, std::string& problem) {
+  std::string mark = text_of(body, "mark", "", problem);
+  bool printable = std::all_of(mark.begin(), mark.end(), [](char c) { return c >= ' ' && c <= '~'; });
+  if (!printable || mark.size() > 100) problem = "mark: up to 100 printable ASCII characters, in one line";
+  return mark.empty() ? "" : fmt::format(" [{}]", mark);
+}
+
 std::string kernel_line(const Settings& settings, int gpu, int xid) {
   std::string text;
   for (const Json& entry : xid_table()) {
@@ -100,12 +133,6 @@ std::string kernel_line(const Settings& settings, int gpu, int xid) {
   if (std::size_t colon = pci.find(':'); colon > 4 && colon != std::string::npos) pci.erase(0, colon - 4);
   return fmt::format("NVRM: Xid (PCI:{}): {}, {}", pci, xid, text);
 }
-
-/// The texts that a wish points to must outlive it.
-struct Wish {
-  hf_wish wish{};
-  std::string name, reach, functions, uuid;
-};
 
 const Kind* kind_of(const std::string& type) {
   for (const Kind& kind : kKinds) {
@@ -172,8 +199,9 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
   if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
   Wish wish;
   fill(wish, body, *kind, asked, problem);
+  std::string mark = mark_of(body, problem);
   if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
-  int gpu = wish.wish.device;
+  int gpu = find_gpu(settings, wish);
   if (gpu >= 0 && !settings.devices.empty() && static_cast<std::size_t>(gpu) >= settings.devices.size()) {
     return fail(ErrorKind::GiveUpTest,
                 fmt::format("gpu_id: there is no GPU {}; they are 0 to {}", gpu, settings.devices.size() - 1));
@@ -186,7 +214,7 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
   int xid = wish.wish.xid;
   type = xid != 0 ? fmt::format("gpu_xid_{}", xid) : "gpu_" + asked;
   target = fmt::format("{}/{}", settings.node, gpu >= 0 ? fmt::format("gpu{}", gpu) : wish.uuid);
-  std::string line = xid != 0 && told ? kernel_line(settings, gpu < 0 ? 0 : gpu, xid) : "";
+  std::string line = xid != 0 && told ? kernel_line(settings, gpu < 0 ? 0 : gpu, xid) + mark : "";
   return std::unique_ptr<Deed>(new GpuDeed(std::move(page), settings.page, fault, kernel, std::move(line)));
 }
 

@@ -1,0 +1,75 @@
+"""The kinds of objects that deployments consist of, and where the API has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+# An object as the API has it.
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`group`: with the version, as in apiVersion. `status`: whether that is a resource of its own, which other changes do not
+    touch."""
+
+    group: str
+    name: str
+    plural: str
+    namespaced: bool = True
+    status: bool = False
+
+    def path(self, namespace: Optional[str] = None, name: Optional[str] = None, sub: Optional[str] = None) -> str:
+        parts = ["/apis" if "/" in self.group else "/api", self.group]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts += [part for part in (self.plural, name, sub) if part]
+        return "/".join(parts)
+
+
+NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False, status=True)
+NODE = Kind("v1", "Node", "nodes", namespaced=False, status=True)
+POD = Kind("v1", "Pod", "pods", status=True)
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SECRET = Kind("v1", "Secret", "secrets")
+EVENT = Kind("v1", "Event", "events")
+CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", status=True)
+STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets", status=True)
+GRAPH = Kind("nvidia.com/v1alpha1", "DynamoGraphDeployment", "dynamographdeployments", status=True)
+
+KINDS = (NAMESPACE, NODE, POD, SERVICE, CONFIG_MAP, SECRET, EVENT, CLAIM, REPLICA_SET, STATEFUL_SET, GRAPH)
+
+
+def name_of(thing: Object) -> str:
+    return str(thing["metadata"]["name"])
+
+
+def namespace_of(thing: Object) -> str:
+    return str(thing["metadata"].get("namespace", ""))
+
+
+def labels_of(thing: Object) -> dict[str, str]:
+    found: dict[str, str] = thing["metadata"].get("labels") or {}
+    return found
+
+
+def is_leaving(thing: Object) -> bool:
+    return "deletionTimestamp" in thing["metadata"]
+
+
+def condition(thing: Object, name: str) -> Object:
+    """Of the status; empty where there is none."""
+    found: Object = next((one for one in thing.get("status", {}).get("conditions", []) if one["type"] == name), {})
+    return found
+
+
+def is_ready(pod: Object) -> bool:
+    return condition(pod, "Ready").get("status") == "True" and not is_leaving(pod)
+
+
+def gpus_of(spec: Object) -> int:
+    """What the containers of a pod ask for."""
+    return sum(int((one.get("resources") or {}).get("limits", {}).get("nvidia.com/gpu", 0)) for one in spec.get("containers", []))

@@ -1,0 +1,100 @@
+"""The local cluster as a process: the API, its controllers and its nodes. See `python -m holdfast.deploy.local --help`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import json
+import os
+import secrets
+import signal
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from holdfast.deploy.api import Access, Api
+from holdfast.deploy.controllers import graph, sentinel
+from holdfast.deploy.kinds import KINDS, NAMESPACE, NODE, POD, REPLICA_SET, SERVICE, STATEFUL_SET
+from holdfast.deploy.local import garbage, images, scheduler, workloads
+from holdfast.deploy.local.addresses import Addresses
+from holdfast.deploy.local.agents import add_agents
+from holdfast.deploy.local.kubelet import Node, Nodes
+from holdfast.deploy.local.server import Server
+from holdfast.deploy.local.services import Services
+from holdfast.deploy.local.store import Store, reconcile_always
+from holdfast.simgpu import Device
+
+_PR_SET_PDEATHSIG = 1
+_PORT = 6443
+
+
+async def serve(folder: Path, nodes: list[list[Device]], *, drain: sentinel.Drain, with_parent: bool) -> None:
+    """Until SIGTERM or SIGINT. Writes `access.json` in the folder when it can be used. `with_parent`: ends when its parent does."""
+    if with_parent:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    async with contextlib.AsyncExitStack() as stack:
+        await _begin(stack, folder, nodes, drain)
+        await ending.wait()
+
+
+async def _begin(stack: contextlib.AsyncExitStack, folder: Path, nodes: list[list[Device]], drain: sentinel.Drain) -> None:
+    store, addresses, token = Store(), Addresses(), secrets.token_hex(16)
+    for name in ("default", "kube-system"):
+        store.create(NAMESPACE, {"metadata": {"name": name}, "spec": {}})
+    programs = images.make_folder(folder / "bin")
+    machines = []
+    for number, devices in enumerate(nodes, 1):
+        (folder / f"node-{number}").mkdir()
+        machines.append(Node(store, f"node-{number}", folder / f"node-{number}", devices, addresses, programs))
+    cluster = Nodes(machines)
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    for machine in machines:
+        machine.session = session
+    stack.push_async_callback(cluster.close)
+    store.listen(cluster.on_change)
+    access = await _listen(stack, Server(store, cluster, token), addresses.api, token)
+    for machine in machines:
+        machine.join(addresses.room // len(machines))
+    services = Services(store, addresses)
+    stack.push_async_callback(services.close)
+    api = await stack.enter_async_context(Api(access))
+    add_agents(store, {machine.name: machine.root for machine in machines}, token)
+    logs = {machine.name: machine.root / "var" / "log" / "kernel.log" for machine in machines}
+    tasks = [
+        reconcile_always(store, (POD, NODE), lambda: scheduler.schedule(store)),
+        reconcile_always(store, (REPLICA_SET, STATEFUL_SET, POD), lambda: workloads.reconcile(store)),
+        reconcile_always(store, KINDS, lambda: garbage.collect(store)),
+        reconcile_always(store, (SERVICE,), services.reconcile),
+        graph.run(api),
+        sentinel.run(api, logs, drain),
+    ]
+    running = [asyncio.ensure_future(task) for task in tasks]
+    for one in running:
+        one.add_done_callback(_die_of)
+        stack.callback(one.cancel)
+    written = folder / "access.json.new"
+    written.write_text(json.dumps({"server": access.server, "token": token, "pid": os.getpid()}))
+    written.rename(folder / "access.json")
+
+
+def _die_of(task: asyncio.Future[None]) -> None:
+    """A cluster without one of its controllers would only let everybody wait."""
+    if not task.cancelled() and (problem := task.exception()) is not None:
+        import traceback
+
+        traceback.print_exception(type(problem), problem, problem.__traceback__)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def _listen(stack: contextlib.AsyncExitStack, server: Server, address: str, token: str) -> Access:
+    runner = web.AppRunner(server.app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, address, _PORT).start()
+    return Access(f"http://{address}:{_PORT}", token)

@@ -1,0 +1,1 @@
+"""The names under which deployments start the stand-in."""
