@@ -10,7 +10,7 @@ from typing import Any, Optional
 import pytest
 
 from holdfast import faulted, guards, options, outer
-from holdfast.compat import fkit, pytest_parallel, randomly
+from holdfast.compat import fkit, hw_faults, pytest_parallel, randomly
 
 _ENGINE = pytest.StashKey[Any]()
 _STDERR = pytest.StashKey[int]()
@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         fkit.add_options(parser)
     if not pytest_parallel.is_taken(pluginmanager):
         pytest_parallel.add_options(parser)
+    hw_faults.remember(parser, pluginmanager)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -43,6 +44,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     elif not configuring_zygote and _runs_tests(known):
         faulted.refuse_without_engine(known)
     yield
+    hw_faults.add_options(early_config)
 
 
 def _runs_tests(known: Any) -> bool:
@@ -143,6 +145,21 @@ def fault_service() -> Generator[Any, None, None]:
         yield service
 
 
+@pytest.fixture
+def local_cluster() -> Generator[Any, None, None]:
+    """A local cluster of the test's own (holdfast.deploy.local.cluster()), with two nodes of two simulated GPUs."""
+    from holdfast.deploy import local
+
+    with local.cluster() as cluster:
+        yield cluster
+
+
+from holdfast.compat.hw_faults import (  # noqa: E402, F401  (fixtures of this plugin)
+    hw_fault_backend,
+    hw_fault_config,
+    namespace,
+    skip_service_restart,
+)
 from holdfast.compat.isoscope import iso_scheduling  # noqa: E402, F401  (a fixture of this plugin)
 from holdfast.parallel import comm, mpi_tmpdir  # noqa: E402, F401  (fixtures of this plugin)
 

@@ -234,3 +234,28 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm_cluster.
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_cluster() -> Iterator[Any]:
+    """A local cluster for the tests of a module."""
+    from holdfast.deploy import local
+
+    with local.cluster() as found:
+        yield found
+
+
+@pytest.fixture
+def kube(shared_cluster: Any) -> Iterator[Any]:
+    """That, and afterwards nothing of the test's is in it: neither things, nor marks on its nodes."""
+    from deployments import do, there
+
+    from holdfast.deploy.controllers.sentinel import CHECK
+    from holdfast.deploy.kinds import GRAPH, NAMESPACE, NODE, POD, condition, labels_of
+
+    yield shared_cluster
+    assert not set(there(shared_cluster, NAMESPACE)) - {"default", "kube-system", "fault-injection-system"}
+    assert not there(shared_cluster, GRAPH) and len(there(shared_cluster, POD)) == 2
+    for node in do(shared_cluster, lambda api: api.list(NODE))[0]:
+        assert set(labels_of(node)) == {"kubernetes.io/hostname", "nvidia.com/gpu.present"}, node
+        assert not node["metadata"].get("annotations") and not node["spec"] and condition(node, CHECK).get("status") != "True", node

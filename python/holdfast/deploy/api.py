@@ -69,7 +69,7 @@ class Api:
         path: str,
         body: Optional[Object] = None,
         *,
-        query: Optional[Mapping[str, str]] = None,
+        query: Union[Mapping[str, str], Sequence[tuple[str, str]], None] = None,
         content: str = "application/json",
     ) -> bytes:
         assert self._session is not None
@@ -216,9 +216,12 @@ class Api:
                 self.access.server + path, params=query, protocols=(_CHANNELS,), headers=headers, max_msg_size=0
             )
         except aiohttp.WSServerHandshakeError as problem:
-            raise ApiError(problem.status, "Handshake", f"{path}: {problem.message}") from None
+            refusal = problem
         except (aiohttp.ClientError, OSError) as problem:
             raise self._unreachable(problem) from None
+        # A handshake that fails does not bring the reason along; the same request without one does.
+        await self.call("GET", path, query=query)
+        raise ApiError(refusal.status, "Handshake", f"{path}: {refusal.message}")
 
     async def reach(self, namespace: str, pod: str, port: int) -> None:
         """Raises ApiError where nobody listens on that port of the pod."""

@@ -80,7 +80,10 @@ class Connection:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Blocks; not from the thread itself."""
+        """Blocks; RuntimeError in the thread itself, where it would block for good."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("this blocks, so it cannot be asked within a wait's look")
         return self.submit(work).result()
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:

@@ -26,6 +26,7 @@ from holdfast.faults.hardware import is_fatal
 from holdfast.faults.page import VARIABLE
 
 VOLUME = "holdfast-faults"
+_SHIM = f"{STATE_PATH}/libfaultshim.so"
 _BACK = 30.0  # Seconds until a node is as it was found.
 _SECONDS = 60.0
 
@@ -326,13 +327,15 @@ def add_passthrough(service: Object, node: str) -> None:
     """The shim, the node's page for faults, and the node, into a service of a DynamoGraphDeployment. Twice is the same as once."""
     pod = service.setdefault("extraPodSpec", {})
     container = pod.setdefault("mainContainer", {})
+    preload = next((one.get("value", "") for one in container.get("env") or [] if one["name"] == "LD_PRELOAD"), "")
+    others = [part for part in preload.replace(":", " ").split() if part != _SHIM]
     for holder, key, entry in (
         (pod, "volumes", {"name": VOLUME, "hostPath": {"path": STATE_PATH, "type": "DirectoryOrCreate"}}),
         (container, "volumeMounts", {"name": VOLUME, "mountPath": STATE_PATH}),
-        (container, "env", {"name": "LD_PRELOAD", "value": f"{STATE_PATH}/libfaultshim.so"}),
+        (container, "env", {"name": "LD_PRELOAD", "value": ":".join([_SHIM, *others])}),
         (container, "env", {"name": VARIABLE, "value": f"{STATE_PATH}/page"}),
     ):
-        holder[key] = [one for one in holder.get(key) or [] if one["name"] != entry["name"]] + [entry]
+        holder[key] = [*(one for one in holder.get(key) or [] if one["name"] != entry["name"]), entry]
     term = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}
     pod["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
 
@@ -341,20 +344,27 @@ def remove_passthrough(service: Object, before: Object) -> None:
     """What add_passthrough() has put there becomes what it was; what others have changed meanwhile stays."""
     pod, old_pod = service.setdefault("extraPodSpec", {}), before.get("extraPodSpec") or {}
     container, old_container = pod.setdefault("mainContainer", {}), old_pod.get("mainContainer") or {}
-    for holder, old, key, names in (
+    for holder, old, key, ours in (
         (pod, old_pod, "volumes", (VOLUME,)),
         (container, old_container, "volumeMounts", (VOLUME,)),
         (container, old_container, "env", ("LD_PRELOAD", VARIABLE)),
     ):
-        kept = [one for one in holder.get(key) or [] if one["name"] not in names]
-        _put_back(holder, key, kept + [one for one in old.get(key) or [] if one["name"] in names] or old.get(key))
+        _put_back(holder, key, _without(holder.get(key) or [], old.get(key), ours))
     _put_back(pod, "affinity", old_pod.get("affinity"))
-    for holder, key, old in (
+    for holder, key, found in (
         (pod, "mainContainer", old_pod.get("mainContainer")),
         (service, "extraPodSpec", before.get("extraPodSpec")),
     ):
-        if old is None and not holder[key]:
+        if found is None and not holder[key]:
             del holder[key]
+
+
+def _without(now: list[Object], before: Optional[list[Object]], ours: tuple[str, ...]) -> Optional[list[Object]]:
+    """The list as it was, order included, where nobody else has changed it."""
+    others = [one for one in now if one["name"] not in ours]
+    if others == [one for one in before or [] if one["name"] not in ours]:
+        return before
+    return others + [one for one in before or [] if one["name"] in ours]
 
 
 def _put_back(holder: Object, key: str, old: Any) -> None:

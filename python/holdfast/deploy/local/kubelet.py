@@ -133,11 +133,17 @@ class Nodes:
         path = one.log_file(previous=previous)
         return path.read_bytes() if path.exists() else b""
 
+    def check_runs(self, thing: Object, container: Optional[str]) -> None:
+        """Raises ApiError."""
+        one = self._pod(thing).container(container)
+        if one.process is None:
+            raise ApiError(400, "BadRequest", f"container {one.name} of pod {name_of(thing)} does not run")
+
     async def execute(self, thing: Object, container: Optional[str], command: list[str]) -> asyncio.subprocess.Process:
         pod = self._pod(thing)
         one = pod.container(container)
-        if one.process is None or not command:
-            raise ApiError(400, "BadRequest", f"container {one.name} does not run" if command else "no command")
+        if not command:
+            raise ApiError(400, "BadRequest", "no command")
         pipe = asyncio.subprocess.PIPE
         try:
             return await containers.start(command, one.environment, pod.folder, stdout=pipe, stderr=pipe)

@@ -60,7 +60,9 @@ class Server:
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 raise ApiError(401, "Unauthorized", "Unauthorized")
             return await handler(request)
-        except ApiError as error:
+        except (ApiError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            # What is no ApiError is an object or a query of another shape than the API has.
+            error = problem if isinstance(problem, ApiError) else ApiError(400, "BadRequest", f"malformed: {problem!r}")
             status = {
                 "kind": "Status",
                 "apiVersion": "v1",
@@ -153,17 +155,26 @@ class Server:
         if place.sub == "log":
             text = self._nodes.log(pod, request.query.get("container"), previous=request.query.get("previous") == "true")
             return web.Response(body=text, content_type="text/plain")
+        self._nodes.check_runs(pod, request.query.get("container"))
+        if not web.WebSocketResponse().can_prepare(request):
+            raise ApiError(400, "BadRequest", "Upgrade request required")
         socket = web.WebSocketResponse(protocols=(_CHANNELS,))
-        if place.sub == "exec":
-            command = request.query.getall("command", [])
-            process = await self._nodes.execute(pod, request.query.get("container"), command)
-            await socket.prepare(request)
-            await _run_exec(socket, process)
-        else:
-            port = int(request.query["ports"])
-            reader, writer = await self._nodes.connect(pod, port)
-            await socket.prepare(request)
-            await _run_forward(socket, port, reader, writer)
+        await socket.prepare(request)
+        # As with a real kubelet, what goes wrong from here on is told in the channel for that.
+        try:
+            if place.sub == "exec":
+                await _run_exec(
+                    socket, await self._nodes.execute(pod, request.query.get("container"), request.query.getall("command", []))
+                )
+            else:
+                port = int(request.query["ports"])
+                await _run_forward(socket, port, *await self._nodes.connect(pod, port))
+        except ApiError as error:
+            if place.sub == "exec":
+                await socket.send_bytes(b"\x03" + json.dumps({"status": "Failure", "message": error.message}).encode())
+            else:
+                await _greet(socket, port)
+                await socket.send_bytes(b"\x01" + error.message.encode())
         await socket.close()
         return socket
 
@@ -225,10 +236,14 @@ async def _run_exec(socket: web.WebSocketResponse, process: asyncio.subprocess.P
     await socket.send_bytes(b"\x03" + json.dumps(status).encode())
 
 
-async def _run_forward(socket: web.WebSocketResponse, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Channel 0 is the data, 1 would be an error; each begins with the port, two bytes, low one first."""
+async def _greet(socket: web.WebSocketResponse, port: int) -> None:
     for channel in (0, 1):
         await socket.send_bytes(bytes([channel]) + port.to_bytes(2, "little"))
+
+
+async def _run_forward(socket: web.WebSocketResponse, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Channel 0 is the data, 1 would be an error; each begins with the port, two bytes, low one first."""
+    await _greet(socket, port)
 
     async def to_client() -> None:
         while data := await reader.read(_CHUNK):
