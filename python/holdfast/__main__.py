@@ -19,6 +19,7 @@ COMMANDS = (
     "simgpu",
     "suggest-marks",
     "faults",
+    "deploy",
 )
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Callable
 
-from holdfast.cli import check_guards, devices, diagnose, faults, history, merge, pollution, shard, show, simgpu, suggest_marks
+from holdfast.cli import check_guards, deploy, devices, diagnose, faults, history, merge, pollution, shard, show, simgpu, suggest_marks
 from holdfast.cli.files import Mistake
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "suggest-marks": (suggest_marks.__doc__ or "", suggest_marks.arguments, suggest_marks.run),
     "simgpu": (simgpu.__doc__ or "", simgpu.arguments, simgpu.run),
     "faults": (faults.__doc__ or "", faults.arguments, faults.run),
+    "deploy": (deploy.__doc__ or "", deploy.arguments, deploy.run),
     "pollution": (pollution.__doc__ or "", pollution.arguments, pollution.run),
 }
 
@@ -29,8 +30,8 @@ def main(argv: Sequence[str]) -> int:
     """Exit code 0, 4 for a user's mistake, or the command's own."""
     text, arguments, run = COMMANDS[argv[0]]
     parser = argparse.ArgumentParser(prog=f"holdfast {argv[0]}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments(parser)
     try:
+        arguments(parser)
         return run(parser.parse_args(argv[1:]))
     except Mistake as mistake:
         print(f"holdfast {argv[0]}: {mistake}", file=sys.stderr)

@@ -1,7 +1,4 @@
-"""The API of a cluster: objects, watches, logs, commands and ports of pods. One client for real clusters and the local one.
-
-Where a cluster is and who one is there (kubeconfig files, tokens that expire, a pod's own account) is kubernetes_asyncio's business.
-"""
+"""The API of a cluster: objects, watches, logs, commands and ports of pods, over HTTP and WebSockets as Kubernetes has them."""
 
 from __future__ import annotations
 

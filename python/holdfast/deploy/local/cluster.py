@@ -78,6 +78,7 @@ async def _begin(stack: contextlib.AsyncExitStack, folder: Path, nodes: list[lis
     for one in running:
         one.add_done_callback(_die_of)
         stack.callback(one.cancel)
+    stack.callback((folder / "access.json").unlink, missing_ok=True)
     written = folder / "access.json.new"
     written.write_text(json.dumps({"server": access.server, "token": token, "pid": os.getpid()}))
     written.rename(folder / "access.json")
