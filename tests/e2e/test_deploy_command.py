@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from deployments import LIMIT, SPECS, wait_for
+
+from holdfast.deploy import DeploymentSpec, ManagedDeployment, local
 
 
 def holdfast(*words: str, **more: object) -> subprocess.CompletedProcess[str]:
@@ -55,6 +58,33 @@ def test_it(tmp_path):
     assert again.returncode == 4 and "a local cluster has its files there already" in again.stderr
 
 
+def test_a_plan_says_what_would_be_done_and_undone(standing):
+    spec = str(SPECS / "vllm.yaml")
+    lines = holdfast("plan", spec, "--namespace=mine", "--hw-faults").stdout.splitlines()
+    does = [line.strip() for line in lines[::2]]
+    assert all(line.startswith("      undo: ") for line in lines[1::2])
+    assert does[0] == "create Namespace mine" and does[3] == "create DynamoGraphDeployment mine/vllm-disagg"
+    assert "the operator creates 1 pod(s) for VllmDecodeWorker, 1 GPU(s) each: nvcr.io/nvidia/ai-dynamo/vllm-runtime:0.7.0" in does
+    assert any(one.startswith("patch vllm-disagg (VllmDecodeWorker, VllmPrefillWorker)") for one in does)
+    assert len(holdfast("plan", spec).stdout.splitlines()) == len(lines) - 12
+    there = f"--folder={standing}"
+    assert holdfast("plan", spec, "--namespace=default", there).stdout.startswith("create StatefulSet default/dynamo-platform-nats")
+
+    async def main() -> None:
+        async with ManagedDeployment(standing / "logs", DeploymentSpec(spec), "default", cluster=local.found_in(standing)):
+            taken = holdfast("plan", spec, "--namespace=default", there)
+            assert taken.returncode == 4 and "there is a deployment vllm-disagg in the namespace default already" in taken.stderr
+            other = standing / "other.yaml"
+            other.write_text(Path(spec).read_text().replace("name: vllm-disagg", "name: other"))
+            assert holdfast("plan", str(other), "--namespace=default", there).stdout.startswith(
+                "restart StatefulSet default/dynamo-platform-nats"
+            )
+            skipped = holdfast("plan", str(other), "--namespace=default", there, "--skip-service-restart")
+            assert skipped.stdout.startswith("create DynamoGraphDeployment default/other")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "words, said",
     [
@@ -64,6 +94,9 @@ def test_it(tmp_path):
         (("cluster", "--folder", "{tmp}", "--drain", "never"), "invalid choice: 'never'"),
         (("cluster", "--folder", "/dev/null/x"), "Not a directory"),
         (("status", "--folder", "{tmp}"), "no local cluster has its files there"),
+        (("plan", "/nowhere.yaml"), "No such file"),
+        (("sweep", "--folder", "{tmp}"), "no local cluster has its files there"),
+        (("sweep", "--folder", "{tmp}", "--all", "--run", "x"), "not allowed with"),
         (("nothing",), "invalid choice: 'nothing'"),
     ],
 )

@@ -140,6 +140,21 @@ def gpus(start) -> Iterator[tuple[Service, Callable[[], str]]]:
         yield service, client
 
 
+def test_a_gpu_is_the_machines_whatever_a_process_calls_it(gpus):
+    service, client = gpus
+    second = "import os; os.environ['CUDA_VISIBLE_DEVICES'] = '1'\n" + CLIENT
+    fault = service.inject("gpu/inject/xid-79", gpu_id=1, functions="alloc", mark="run 7, mine")
+    assert client() == "0 0" and client(second) == "100 100"
+    assert service.kernel.read_text() == "NVRM: Xid (PCI:0000:02:00): 79, GPU has fallen off the bus. [run 7, mine]\n"
+    assert service.call("GET", f"{FAULTS}/{fault}")[1]["target"] == "here/gpu1"
+    service.call("DELETE", f"{FAULTS}/{fault}")
+    assert client(second) == "0 0"
+    for mark in ("two\nlines", "x" * 101, "ü"):
+        status, said = service.call("POST", f"{FAULTS}/gpu/inject/xid-79", {"gpu_id": 1, "mark": mark})
+        assert status == 400 and "mark: up to 100 printable ASCII characters, in one line" in said["detail"], said
+    assert service.kernel.read_text().count("\n") == 1
+
+
 def test_an_xid_reaches_programs_and_the_kernels_log_and_ends(gpus):
     service, client = gpus
     assert client() == "0 0"

@@ -11,6 +11,10 @@ from holdfast.cli.files import Mistake
 _USAGE = """
   holdfast deploy cluster --folder FOLDER [GPUS ...]    a local cluster until Ctrl-C; tests use it with HOLDFAST_CLUSTER=FOLDER
   holdfast deploy status --folder FOLDER                its nodes and pods
+  holdfast deploy plan SPEC [--namespace NAME] [--hw-faults] [--skip-service-restart] [--folder FOLDER]
+                        what a ManagedDeployment would do (there), and how each of it is undone
+  holdfast deploy sweep --folder FOLDER                 puts back what killed tests have left there two hours ago or earlier;
+                        [--run ID | --all]              that of one run, of all runs
 
 GPUS are those of a node each (2x80GiB, gpus.toml, none); otherwise there are two nodes with two of 80 GiB."""
 
@@ -18,13 +22,24 @@ GPUS are those of a node each (2x80GiB, gpus.toml, none); otherwise there are tw
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Raises Mistake where the packages are missing."""
     parser.usage = _USAGE
-    actions = parser.add_subparsers(dest="action", required=True, prog="holdfast deploy", metavar="cluster|status")
+    actions = parser.add_subparsers(dest="action", required=True, prog="holdfast deploy", metavar="cluster|status|plan|sweep")
     try:
         from holdfast.deploy.local import __main__ as local
     except ImportError as missing:
         raise Mistake(str(missing)) from None
     local.arguments(actions.add_parser("cluster"))
     actions.add_parser("status").add_argument("--folder", type=Path, required=True)
+    planning = actions.add_parser("plan")
+    planning.add_argument("spec", type=Path)
+    planning.add_argument("--namespace", default="fault-tolerance")
+    planning.add_argument("--hw-faults", action="store_true", help="with the steps of hardware faults")
+    planning.add_argument("--skip-service-restart", action="store_true")
+    planning.add_argument("--folder", type=Path, help="of a local cluster that runs; otherwise an empty one is assumed")
+    sweeping = actions.add_parser("sweep")
+    sweeping.add_argument("--folder", type=Path, required=True)
+    which = sweeping.add_mutually_exclusive_group()
+    which.add_argument("--run", help="the run's name ($HOLDFAST_RUN of the tests, the label holdfast.dev/run)")
+    which.add_argument("--all", action="store_true", help="of all runs, also those that are going on")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,12 +49,42 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.action == "status":
             return _status(options.folder)
+        if options.action == "plan":
+            return _plan(options)
+        if options.action == "sweep":
+            return _sweep(options)
         if (options.folder / "access.json").exists():
             raise Mistake(f"{options.folder}: a local cluster has its files there already; give another folder, or remove that one")
         print(f"holdfast deploy cluster: HOLDFAST_CLUSTER={options.folder.resolve()}", file=sys.stderr)
         return local.run(options)
     except DeployError as problem:
         raise Mistake(str(problem)) from None
+
+
+def _plan(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from holdfast.deploy.local import found_in
+    from holdfast.deploy.plan import There, plan, table
+    from holdfast.deploy.spec import DeploymentSpec
+
+    spec = DeploymentSpec(options.spec)
+    there = There()
+    if options.folder is not None:
+        there = asyncio.run(There.look(found_in(options.folder).access, spec, options.namespace))
+    print(table(plan(spec, options.namespace, there, hw_faults=options.hw_faults, skip_service_restart=options.skip_service_restart)))
+    return 0
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    """1 where something could not be put back."""
+    from holdfast.deploy.local import found_in
+    from holdfast.deploy.sweep import Choice, sweep
+
+    problems = sweep(found_in(options.folder).access, Choice(run=options.run, everything=options.all), print)
+    for problem in problems:
+        print(f"holdfast deploy sweep: {problem}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _status(folder: Path) -> int:

@@ -20,8 +20,9 @@ from holdfast.deploy.local.agents import APP, PORT, STATE_PATH, SYSTEM, TOKEN_SE
 from holdfast.deploy.local.environment import decoded
 from holdfast.deploy.pods import PortForward
 from holdfast.deploy.quarantine import Found, cordons_for
+from holdfast.deploy.record import Record
 from holdfast.deploy.timeline import Timeline
-from holdfast.faults import BadFault, FaultClient, FaultNotSeen, HWFaultConfig
+from holdfast.faults import BadFault, FaultClient, FaultError, FaultNotSeen, HWFaultConfig
 from holdfast.faults.hardware import is_fatal
 from holdfast.faults.page import VARIABLE
 
@@ -31,10 +32,22 @@ _BACK = 30.0  # Seconds until a node is as it was found.
 _SECONDS = 60.0
 
 
+async def agents_in(connection: Connection) -> tuple[dict[str, Object], str]:
+    """The pods of the nodes' fault services, by node, and their token. Raises DeployError where there are none."""
+    pods, _ = await connection.api.list(POD, SYSTEM, labels=f"app={APP}")
+    agents = {str(pod["spec"]["nodeName"]): pod for pod in pods if pod["spec"].get("nodeName") and not is_leaving(pod)}
+    if not agents:
+        raise DeployError(f"no node has a fault service: there are no pods with app={APP} in the namespace {SYSTEM}")
+    return agents, decoded(await connection.api.get(SECRET, SYSTEM, TOKEN_SECRET))["token"]
+
+
 class HardwareFaults:
     """Of one deployment. Raises what goes wrong: DeployError, ServiceError, FaultNotSeen, WaitFailed."""
 
-    def __init__(self, connection: Connection, namespace: str, deployment: str, config: HWFaultConfig, timeline: Timeline) -> None:
+    def __init__(
+        self, connection: Connection, namespace: str, deployment: str, config: HWFaultConfig, timeline: Timeline, run: str
+    ) -> None:
+        self._record = Record(connection.api, run, f"{namespace}/{deployment}")
         self.config = config
         self.generation = 0
         self._connection, self._namespace, self._deployment, self._timeline = connection, namespace, deployment, timeline
@@ -55,15 +68,11 @@ class HardwareFaults:
         if not self.config.enabled:
             return
         connection = self._connection
-        pods, _ = await connection.run(connection.api.list(POD, SYSTEM, labels=f"app={APP}"))
-        self._agents = {pod["spec"]["nodeName"]: pod for pod in pods if pod["spec"].get("nodeName") and not is_leaving(pod)}
-        if not self._agents:
-            raise DeployError(f"no node has a fault service: there are no pods with app={APP} in the namespace {SYSTEM}")
-        secret = await connection.run(connection.api.get(SECRET, SYSTEM, TOKEN_SECRET))
-        self._token = decoded(secret)["token"]
+        self._agents, self._token = await connection.run(agents_in(connection))
         self._nodes = {name_of(node): Found.of(node) for node in connection.seen[NODE].all()}
         if self.config.target_node:
             self._check_node(self.config.target_node)
+        await connection.run(self._record.begin())
         self._timeline.note("hardware faults ready", nodes=sorted(self._agents))
 
     def _check_node(self, node: str) -> str:
@@ -229,7 +238,9 @@ class HardwareFaults:
         """The driver's line, with a mark in it by which the cordon is known for ours, and what programs and NVML see."""
         where, number, mark = node or self.target_node, xid_type or self._xid, f"holdfast {secrets.token_hex(4)}"
         client = await asyncio.to_thread(self.client, where)
-        self._nodes.setdefault(where, Found.of(self._node(where)))
+        found = self._nodes.setdefault(where, Found.of(self._node(where)))
+        if is_fatal(number):  # Nothing else reaches the node.
+            await self._connection.run(self._record.node(where, found, mark))
         fault = await asyncio.to_thread(
             lambda: client.inject(f"gpu/inject/xid-{number}", gpu_id=gpu_id, node_name=where, owner=self._owner, mark=mark)
         )
@@ -280,13 +291,14 @@ class HardwareFaults:
         for step in (self._heal_all, self._nodes_back, self._strategy_back):
             try:
                 await step()
-            except (DeployError, OSError, BadFault) as problem:
+            except (DeployError, OSError, FaultError) as problem:
                 problems.append(problem)
         for _, forward in self._clients.values():
             await asyncio.to_thread(forward.stop)
         self._clients = {}
         if problems:
             raise problems[0]
+        await self._connection.run(self._record.end())
 
     async def _heal_all(self) -> None:
         for node, faults in self._cuda.items():

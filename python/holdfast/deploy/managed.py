@@ -42,7 +42,7 @@ from holdfast.deploy.platform import Platform
 from holdfast.deploy.pods import Pod, PodProcess, PortForward
 from holdfast.deploy.spec import DeploymentSpec
 from holdfast.deploy.timeline import Timeline
-from holdfast.faults import HWFaultConfig
+from holdfast.faults import FaultError, HWFaultConfig
 
 _WATCHED = (NAMESPACE, NODE, POD, EVENT, GRAPH, SERVICE, STATEFUL_SET)
 # What a kubelet says where waiting longer does not help.
@@ -107,7 +107,7 @@ class ManagedDeployment:
             self._connection.begin()
             await self._connection.run(self._enter())
             if self.enable_hw_faults:
-                self._hardware = HardwareFaults(self._connection, self.namespace, self.name, self._config, self.timeline)
+                self._hardware = HardwareFaults(self._connection, self.namespace, self.name, self._config, self.timeline, self.run)
                 await self._hardware.setup()
         except BaseException as problem:
             self.timeline.note("could not begin", problem=repr(problem))
@@ -183,7 +183,7 @@ class ManagedDeployment:
         async def step(what: str, work: Callable[[], Awaitable[Any]]) -> None:
             try:
                 await work()
-            except (DeployError, OSError) as problem:
+            except (DeployError, FaultError, OSError) as problem:
                 problems.append(f"{what}: {problem}")
                 self.logger.error("%s: %s", what, problem)
                 self.timeline.note("clean-up failed", step=what, problem=str(problem))
