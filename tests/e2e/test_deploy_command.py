@@ -27,6 +27,7 @@ def standing(tmp_path):
         [sys.executable, "-m", "holdfast", "deploy", "cluster", "--folder", str(folder), "1x80GiB", "1x80GiB", "none"]
     )
     wait_for(lambda: (folder / "access.json").exists())
+    assert (folder / "access.json").stat().st_mode & 0o777 == 0o600 and folder.stat().st_mode & 0o077 == 0  # The token is in it.
     yield folder
     process.send_signal(signal.SIGINT)
     assert process.wait(LIMIT) == 0

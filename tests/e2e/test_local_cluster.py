@@ -126,6 +126,23 @@ def test_objects_are_made_once_changed_and_removed(cluster):
     assert "Required value" in refused(cluster, 422, cluster.api.create(CONFIG_MAP, {"metadata": {"namespace": cluster.namespace}}))
 
 
+@pytest.mark.parametrize(
+    "kind, spec, words",
+    [
+        (POD, {"containers": [{"name": "m", "resources": {"limits": {"nvidia.com/gpu": "x"}}}]}, "invalid literal for int"),
+        (POD, {}, "KeyError('containers')"),
+        (POD, {"containers": [{"name": "m", "env": "x"}]}, "env of container m is no list of mappings"),
+        (POD, {"containers": [], "volumes": [{}]}, "KeyError('name')"),
+        (REPLICA_SET, {"replicas": -1}, "spec.replicas is negative"),
+        (STATEFUL_SET, {"template": {}}, "KeyError('spec')"),
+    ],
+)
+def test_what_nobody_could_run_is_not_taken(cluster, kind, spec, words):
+    thing = {"metadata": {"name": "x", "namespace": cluster.namespace}, "spec": spec}
+    assert words in refused(cluster, 422, cluster.api.create(kind, thing))
+    assert cluster.call(cluster.api.list(NODE))[0], "the cluster goes on"
+
+
 def test_status_and_the_rest_are_apart(cluster):
     cluster.make(
         REPLICA_SET,
@@ -287,7 +304,7 @@ def test_probes_decide_whether_it_is_ready_and_alive(cluster):
         "-c",
         server,
         readinessProbe=probe,
-        livenessProbe={"httpGet": {"path": "/alive", "port": 8000}, "periodSeconds": 1},
+        livenessProbe={"httpGet": {"path": "/alive", "port": 8000}, "periodSeconds": 1, "failureThreshold": 2},
     )
     cluster.until(lambda: "running" in cluster.now(POD, "p").get("status", {}).get("containerStatuses", [{"state": {}}])[0]["state"])
     assert not is_ready(cluster.now(POD, "p"))
@@ -365,7 +382,11 @@ def test_a_service_leads_to_pods_that_are_ready(cluster):
         }
         cluster.make(POD, name, metadata={"labels": {"app": "s"}}, spec={"containers": [one], "terminationGracePeriodSeconds": 1})
         cluster.ready(name)
-    assert {cluster.call(ask()) for _ in range(4)} == {b"a", b"b"}
+    # One that runs and is not ready: nobody listens there.
+    idle = {"name": "main", "image": STANDIN, "command": ["sleep", "99"], "readinessProbe": {"tcpSocket": {"port": 7}}}
+    cluster.make(POD, "c", metadata={"labels": {"app": "s"}}, spec={"containers": [idle], "terminationGracePeriodSeconds": 1})
+    cluster.until(lambda: cluster.now(POD, "c").get("status", {}).get("phase") == "Running")
+    assert {cluster.call(ask()) for _ in range(6)} == {b"a", b"b"}
     cluster.call(cluster.api.delete(POD, cluster.namespace, "a"))
     cluster.until(lambda: not cluster.now(POD, "a"))
     assert {cluster.call(ask()) for _ in range(3)} == {b"b"}

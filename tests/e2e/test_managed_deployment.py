@@ -111,6 +111,9 @@ def test_cancelled_it_is_removed_all_the_same(kube, tmp_path):
         task = asyncio.ensure_future(use())
         await entered.wait()
         task.cancel()
+        for _ in range(5):  # On its way out it is cancelled once more.
+            await asyncio.sleep(0)
+        task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
@@ -229,6 +232,11 @@ def test_a_namespace_that_is_there_stays_and_its_platform_is_begun_anew_or_left(
         (lambda s: s.set_tensor_parallel(16), ("Insufficient nvidia.com/gpu", "FailedScheduling", "waited 3 s")),
         (lambda s: s["VllmDecodeWorker"].raw.update(envFromSecret="hf-token"), ('secret "hf-token" not found', "waited 3 s")),
         (lambda s: s["VllmDecodeWorker"].container.update(command=["false"]), ("main has ended with 1", "0 of 1 pods are ready")),
+        (lambda s: s["VllmDecodeWorker"].container.update(env="x"), ("the operator has refused it",)),
+        (
+            lambda s: s["VllmDecodeWorker"].container.update(volumeMounts=["x"]),
+            ("the operator has refused it", "is no list of mappings"),
+        ),
         (lambda s: s.set_service_env_var("VllmDecodeWorker", "ETCD_ENDPOINTS", "http://127.0.0.1:9"), ("0 of 1 pods are ready",)),
     ],
 )
@@ -239,7 +247,8 @@ def test_what_never_gets_ready_says_why_and_is_removed(kube, tmp_path, change, w
         asyncio.run(deployment(kube, tmp_path, made, ready_timeout=3).__aenter__())
     assert all(word in str(raised.value) for word in ("waited", "d to be ready", *words)), raised.value
     assert isinstance(raised.value, TimeoutError) and "Traceback" not in str(raised.value)
-    assert list((tmp_path / "logs").rglob("*.status.log")), "logs are collected also then"
+    made_pods = words != ("the operator has refused it",)
+    assert (tmp_path / "logs" / "events.log").exists() and bool(list((tmp_path / "logs").rglob("*.status.log"))) == made_pods
 
 
 def test_a_secret_that_is_there_is_used(kube, kept, tmp_path):

@@ -42,7 +42,7 @@ from holdfast.deploy.platform import Platform
 from holdfast.deploy.pods import Pod, PodProcess, PortForward
 from holdfast.deploy.spec import DeploymentSpec
 from holdfast.deploy.timeline import Timeline
-from holdfast.faults import FaultError, HWFaultConfig
+from holdfast.faults import HWFaultConfig
 
 _WATCHED = (NAMESPACE, NODE, POD, EVENT, GRAPH, SERVICE, STATEFUL_SET)
 # What a kubelet says where waiting longer does not help.
@@ -183,7 +183,7 @@ class ManagedDeployment:
         async def step(what: str, work: Callable[[], Awaitable[Any]]) -> None:
             try:
                 await work()
-            except (DeployError, FaultError, OSError) as problem:
+            except Exception as problem:  # Whatever it is, the other steps must be done all the same.
                 problems.append(f"{what}: {problem}")
                 self.logger.error("%s: %s", what, problem)
                 self.timeline.note("clean-up failed", step=what, problem=str(problem))
@@ -397,6 +397,9 @@ class ManagedDeployment:
         return int((graph.get("status") or {}).get("observedGeneration", 0)) >= self._generation
 
     def _give_up_if_hopeless(self) -> None:
+        status = (self._connected.seen[GRAPH].find(self.namespace, self.name) or {}).get("status") or {}
+        if status.get("state") == "failed" and self._is_current():
+            raise Hopeless(f"the operator has refused it: {(status.get('conditions') or [{}])[0].get('message')}")
         for pod in self._pods():
             for one in pod.get("status", {}).get("containerStatuses") or []:
                 if one.get("state", {}).get("waiting", {}).get("reason") in _HOPELESS and self._is_current():

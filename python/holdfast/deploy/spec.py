@@ -148,6 +148,12 @@ class DeploymentSpec:
         for name, service in services.items():
             if not isinstance(service, dict):
                 raise BadSpec(f"{self._where}: spec.services.{name} is no mapping")
+            try:
+                counts = (ServiceSpec(name, service).replicas, ServiceSpec(name, service).gpus)
+            except (ValueError, TypeError, AttributeError):
+                counts = (-1, -1)
+            if min(counts) < 0:
+                raise BadSpec(f"{self._where}: spec.services.{name}: replicas and GPUs are numbers, 0 or more")
 
     # ---- what it is
 

@@ -42,10 +42,21 @@ async def run(api: Api) -> None:
                 if not is_leaving(graph):
                     # Somebody else was quicker, or it is going: there will be another change.
                     with contextlib.suppress(ApiError):
-                        await _reconcile(api, seen, graph)
+                        await _reconcile_or_refuse(api, seen, graph)
             await bell.wait()
     finally:
         await seen.close()
+
+
+async def _reconcile_or_refuse(api: Api, seen: Informers, graph: Object) -> None:
+    try:
+        await _reconcile(api, seen, graph)
+    except ApiError as error:
+        if error.status != 422:
+            raise
+        await _write_status(api, graph, "failed", error.message)
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        await _write_status(api, graph, "failed", f"the specification cannot be: {problem!r}")
 
 
 async def _reconcile(api: Api, seen: Informers, graph: Object) -> None:
@@ -207,17 +218,18 @@ def _service(graph: Object, name: str) -> Object:
 async def _tell(api: Api, seen: Informers, graph: Object, made: dict[str, Object]) -> None:
     """Ready when each service has all of its pods, of the present template, and they are ready."""
     missing = [why for one in made.values() if (why := _missing(seen, one)) is not None]
+    await _write_status(api, graph, "pending" if missing else "successful", "; ".join(missing) or "All resources are ready")
+
+
+async def _write_status(api: Api, graph: Object, state: str, message: str) -> None:
+    good = state == "successful"
     ready = {
         "type": "Ready",
-        "status": "False" if missing else "True",
-        "reason": "some_resources_are_not_ready" if missing else "all_resources_are_ready",
-        "message": "; ".join(missing) or "All resources are ready",
+        "status": "True" if good else "False",
+        "reason": "all_resources_are_ready" if good else "some_resources_are_not_ready",
+        "message": message,
     }
-    status = {
-        "state": "pending" if missing else "successful",
-        "observedGeneration": graph["metadata"]["generation"],
-        "conditions": [ready],
-    }
+    status = {"state": state, "observedGeneration": graph["metadata"]["generation"], "conditions": [ready]}
     if (graph.get("status") or {}) != status:
         await api.patch(GRAPH, namespace_of(graph), name_of(graph), {"status": status}, status=True)
 

@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     try:
         nodes = [[] if text == "none" else simgpu.parse(text) for text in options.nodes]
-        options.folder.mkdir(parents=True, exist_ok=True)
+        options.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         asyncio.run(serve(options.folder, nodes, drain=Drain(options.drain, options.drain_seconds), with_parent=options.with_parent))
     except (simgpu.SimgpuError, DeployError, EngineMissing, OSError) as problem:
         print(f"holdfast deploy cluster: {problem}", file=sys.stderr)

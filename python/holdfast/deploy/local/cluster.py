@@ -34,6 +34,7 @@ async def serve(folder: Path, nodes: list[list[Device]], *, drain: sentinel.Drai
     """Until SIGTERM or SIGINT. Writes `access.json` in the folder when it can be used. `with_parent`: ends when its parent does."""
     if with_parent:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    os.umask(0o077)  # The token, and what a secret has, are this user's alone.
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

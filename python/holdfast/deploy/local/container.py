@@ -72,6 +72,7 @@ class Container:
         self.command, self.environment = command, environment
         self.restarts = 0
         self.ready = False
+        self.was_ready = False  # Since its last start.
         self.state: Object = {"waiting": {"reason": "ContainerCreating"}}
         self.last: Object = {}
         self.process: Optional[asyncio.subprocess.Process] = None
@@ -117,6 +118,7 @@ class Container:
                 message = f"{self.command[0]}: {problem.strerror}"
                 log.write(message.encode() + b"\n")
             else:
+                self.was_ready = False
                 self.state = {"running": {"startedAt": begun}}
                 self._changed()
                 code = await self.process.wait()

@@ -59,7 +59,8 @@ class Pod:
         self._node.store.event(
             self._thing, "Started", f"Started container(s) {', '.join(c.name for c in self._main)}", source="kubelet"
         )
-        probes = [asyncio.ensure_future(self._probe(one, spec)) for one, spec in zip(self._main, self._thing["spec"]["containers"])]
+        pairs = list(zip(self._main, self._thing["spec"]["containers"]))
+        probes = [asyncio.ensure_future(probing(*pair)) for pair in pairs for probing in (self._probe_readiness, self._probe_life)]
         try:
             await asyncio.gather(*(one.run(again=policy) for one in self._main))
         finally:
@@ -93,27 +94,33 @@ class Pod:
         logs = self._node.folder / "logs" / self.uid / spec["name"]
         return Container(spec["name"], image, program(command, values), values, logs, self.folder, self._publish)
 
-    async def _probe(self, one: Container, spec: Object) -> None:
-        """Readiness and liveness, for as long as the pod lasts."""
-        ready, alive = spec.get("readinessProbe"), spec.get("livenessProbe")
+    async def _probe_readiness(self, one: Container, spec: Object) -> None:
+        """For as long as the pod lasts. Without a probe it is ready when it runs."""
+        ready = spec.get("readinessProbe")
         misses = 0
-        passed = False
         while True:
             running = "running" in one.state
             problem = await probe.ask(self._node.session, ready, self.address) if ready and running else None
-            now_ready = running and problem is None
-            if now_ready != one.ready and (
-                now_ready or not ready or misses + 1 >= int(ready.get("failureThreshold", 3)) or not running
-            ):
-                one.ready = now_ready
+            well = running and problem is None
+            misses = 0 if well else misses + 1
+            if well != one.ready and (well or not running or misses >= int((ready or {}).get("failureThreshold", 3))):
+                one.ready = well
+                one.was_ready = one.was_ready or well
                 self._publish()
-            misses = 0 if now_ready else misses + 1
-            passed = now_ready
-            if alive and running and passed and (why := await probe.ask(self._node.session, alive, self.address)):
-                self._node.store.event(self._thing, "Unhealthy", f"Liveness probe failed: {why}", source="kubelet", warning=True)
-                if one.process is not None:
-                    one.process.kill()
-            await asyncio.sleep(probe.pause(ready or {}, passed_before=passed) if ready or not running else 0.05 if not passed else 1.0)
+            await asyncio.sleep(probe.pause(ready or {"periodSeconds": 1}, passed_before=well))
+
+    async def _probe_life(self, one: Container, spec: Object) -> None:
+        """Kills what has been ready and does not answer any more, so that it is begun again."""
+        alive = spec.get("livenessProbe")
+        misses = 0
+        while alive:
+            await asyncio.sleep(probe.pause(alive, passed_before=True))
+            problem = await probe.ask(self._node.session, alive, self.address) if one.was_ready and one.process is not None else None
+            misses = misses + 1 if problem else 0
+            if misses >= int(alive.get("failureThreshold", 3)) and one.process is not None:
+                self._node.store.event(self._thing, "Unhealthy", f"Liveness probe failed: {problem}", source="kubelet", warning=True)
+                one.process.kill()
+                misses = 0
 
     async def end(self, grace: float) -> None:
         """Everything that it has started is gone afterwards."""

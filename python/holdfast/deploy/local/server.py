@@ -14,7 +14,8 @@ from holdfast.deploy import selectors
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.kinds import KINDS, POD, Kind, Object
 from holdfast.deploy.local.kubelet import Nodes
-from holdfast.deploy.local.store import Change, Store
+from holdfast.deploy.local.store import Change, Store, merged
+from holdfast.deploy.local.validate import check
 
 _BY_PLACE = {(kind.group, kind.plural): kind for kind in KINDS}
 _PATCHES = ("application/merge-patch+json",)
@@ -97,17 +98,22 @@ class Server:
             thing = await _body(request)
             if kind.namespaced:
                 thing.setdefault("metadata", {})["namespace"] = place.namespace
+            check(kind, thing)
             return self._store.create(kind, thing)
         if name is None:
             raise ApiError(405, "MethodNotAllowed", "that is for one object; name it")
         if request.method == "GET":
             return self._store.get(kind, place.namespace, name)
         if request.method == "PUT":
-            return self._store.update(kind, await _body(request), status=status)
+            thing = await _body(request)
+            check(kind, thing)
+            return self._store.update(kind, thing, status=status)
         if request.method == "PATCH":
             if request.content_type not in _PATCHES:
                 raise ApiError(415, "UnsupportedMediaType", f"the local cluster takes {_PATCHES[0]}, not {request.content_type}")
-            return self._store.patch(kind, place.namespace, name, await _body(request), status=status)
+            thing = merged(self._store.get(kind, place.namespace, name), await _body(request))
+            check(kind, thing)
+            return self._store.update(kind, thing, status=status)
         if request.method == "DELETE":
             grace = (await _body(request)).get("gracePeriodSeconds", request.query.get("gracePeriodSeconds"))
             return self._store.delete(kind, place.namespace, name, None if grace is None else float(grace))

@@ -1,0 +1,36 @@
+"""What the API refuses to take: objects that a controller or a node could only stumble over later."""
+
+from __future__ import annotations
+
+from holdfast.deploy.errors import ApiError
+from holdfast.deploy.kinds import POD, REPLICA_SET, STATEFUL_SET, Kind, Object, gpus_of
+
+
+def check(kind: Kind, thing: Object) -> None:
+    """Raises ApiError (422)."""
+    try:
+        if kind in (REPLICA_SET, STATEFUL_SET):
+            if int(thing["spec"].get("replicas", 1)) < 0:
+                raise ValueError("spec.replicas is negative")
+            _pod(thing["spec"]["template"]["spec"])
+        elif kind is POD:
+            _pod(thing["spec"])
+    except (ValueError, KeyError, TypeError, AttributeError) as problem:
+        name = (thing.get("metadata") or {}).get("name", "")
+        raise ApiError(422, "Invalid", f'{kind.name} "{name}" is invalid: {problem!r}') from None
+
+
+def _pod(spec: Object) -> None:
+    gpus_of(spec)
+    int(spec.get("terminationGracePeriodSeconds", 30))
+    for one in [*spec["containers"], *(spec.get("initContainers") or [])]:
+        if not isinstance(one["name"], str):
+            raise ValueError("a container has no name")
+        for key in ("env", "envFrom", "volumeMounts"):
+            if not all(isinstance(entry, dict) for entry in one.get(key) or []):
+                raise ValueError(f"{key} of container {one['name']} is no list of mappings")
+        if not all(isinstance(entry["name"], str) for entry in one.get("env") or []):
+            raise ValueError(f"a variable of container {one['name']} has no name")
+    for volume in spec.get("volumes") or []:
+        if not isinstance(volume["name"], str):
+            raise ValueError("a volume has no name")
