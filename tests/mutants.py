@@ -230,6 +230,7 @@ MUTANTS = (
     Mutant('names-are-shared', 'python/holdfast/deploy/managed.py', '        if self._connected.seen[GRAPH].find(self.namespace, self.name) is not None:', '        if False:', 'tests/e2e/test_managed_deployment.py -k taken'),
     Mutant('suites-lose-their-options', 'python/holdfast/compat/hw_faults.py', 'with contextlib.suppress(ValueError):', 'with contextlib.nullcontext():', 'tests/e2e/test_deployment_faults.py -k have_the_options'),
     Mutant('gpus-by-number', 'engine/serve/deeds_gpu.cc', '  wish.wish.device = -1;\n  return gpu;', '  wish.wish.uuid = nullptr;\n  return gpu;', 'tests/e2e/test_faultd.py -k whatever'),
+    Mutant('settled-at-first-sight', 'python/holdfast/deploy/settle.py', '        if await _stays(connection, stable, now):', '        if True:', 'tests/e2e/test_settle.py -k late'),
 )  # fmt: skip
 
 

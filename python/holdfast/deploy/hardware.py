@@ -10,17 +10,17 @@ import copy
 import secrets
 from typing import Any, Optional
 
+from holdfast.deploy.agents import APP, PORT, STATE_PATH, SYSTEM, TOKEN_SECRET
 from holdfast.deploy.change import change
 from holdfast.deploy.connection import Connection, Hopeless
 from holdfast.deploy.controllers import sentinel
 from holdfast.deploy.controllers.graph import GRAPH_LABEL
 from holdfast.deploy.errors import DeployError, NotEntered
-from holdfast.deploy.kinds import GRAPH, NODE, POD, SECRET, Object, is_leaving, labels_of, name_of, namespace_of
-from holdfast.deploy.local.agents import APP, PORT, STATE_PATH, SYSTEM, TOKEN_SECRET
-from holdfast.deploy.local.environment import decoded
+from holdfast.deploy.kinds import GRAPH, NODE, POD, SECRET, Object, decoded, is_leaving, labels_of, name_of, namespace_of
 from holdfast.deploy.pods import PortForward
 from holdfast.deploy.quarantine import Found, cordons_for
 from holdfast.deploy.record import Record
+from holdfast.deploy.settle import new_mark
 from holdfast.deploy.timeline import Timeline
 from holdfast.faults import BadFault, FaultClient, FaultError, FaultNotSeen, HWFaultConfig
 from holdfast.faults.hardware import is_fatal
@@ -47,6 +47,7 @@ class HardwareFaults:
     def __init__(
         self, connection: Connection, namespace: str, deployment: str, config: HWFaultConfig, timeline: Timeline, run: str
     ) -> None:
+        self._run = run
         self._record = Record(connection.api, run, f"{namespace}/{deployment}")
         self.config = config
         self.generation = 0
@@ -236,7 +237,7 @@ class HardwareFaults:
 
     async def inject_xid_fault(self, xid_type: Optional[int] = None, gpu_id: int = 0, node: Optional[str] = None) -> str:
         """The driver's line, with a mark in it by which the cordon is known for ours, and what programs and NVML see."""
-        where, number, mark = node or self.target_node, xid_type or self._xid, f"holdfast {secrets.token_hex(4)}"
+        where, number, mark = node or self.target_node, xid_type or self._xid, new_mark(self._run, secrets.token_hex(4))
         client = await asyncio.to_thread(self.client, where)
         found = self._nodes.setdefault(where, Found.of(self._node(where)))
         if is_fatal(number):  # Nothing else reaches the node.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -73,3 +74,8 @@ def is_ready(pod: Object) -> bool:
 def gpus_of(spec: Object) -> int:
     """What the containers of a pod ask for."""
     return sum(int((one.get("resources") or {}).get("limits", {}).get("nvidia.com/gpu", 0)) for one in spec.get("containers", []))
+
+
+def decoded(secret: Object) -> dict[str, str]:
+    """What a Secret holds, as text."""
+    return {**{key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}, **secret.get("stringData", {})}

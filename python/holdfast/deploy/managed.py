@@ -40,6 +40,7 @@ from holdfast.deploy.kinds import (
 from holdfast.deploy.marks import is_ours, marked, new_run
 from holdfast.deploy.platform import Platform
 from holdfast.deploy.pods import Pod, PodProcess, PortForward
+from holdfast.deploy.settle import settle
 from holdfast.deploy.spec import DeploymentSpec
 from holdfast.deploy.timeline import Timeline
 from holdfast.faults import HWFaultConfig
@@ -58,7 +59,8 @@ class ManagedDeployment:
     in `log_dir` (below $DYN_TEST_OUTPUT_PATH, if that is set).
 
     `cluster`: a local one that runs (`local.cluster()`), or how to reach another; otherwise that in the folder $HOLDFAST_CLUSTER,
-    otherwise a local one of its own. `namespace` is made, and removed, if it is not there. `ready_timeout`: seconds.
+    otherwise a local one of its own. `namespace` is made, and removed, if it is not there. `ready_timeout`: seconds. `settle`: first
+    waits, `settle_timeout` seconds at most, until no node has anything of an earlier test on it, for so many seconds without a break.
     """
 
     def __init__(
@@ -73,6 +75,8 @@ class ManagedDeployment:
         *,
         cluster: Union[local.Local, Access, None] = None,
         ready_timeout: float = 600.0,
+        settle: Optional[float] = None,
+        settle_timeout: float = 60.0,
     ) -> None:
         self.log_dir = Path(os.environ.get(OUTPUT, "")) / log_dir
         self.deployment_spec = deployment_spec
@@ -81,6 +85,7 @@ class ManagedDeployment:
         self.skip_service_restart = skip_service_restart
         self.enable_hw_faults = enable_hw_faults
         self.ready_timeout = ready_timeout
+        self._settle, self._settle_timeout = settle, settle_timeout
         self.run = new_run()
         self.logger = logging.getLogger("holdfast.deploy")
         self.timeline = Timeline(self.log_dir)
@@ -103,7 +108,10 @@ class ManagedDeployment:
     async def __aenter__(self) -> ManagedDeployment:
         self.deployment_spec.namespace = self.namespace
         try:
-            self._connection = Connection(self._access(), _WATCHED, self.namespace)
+            access = self._access()
+            if self._settle is not None:
+                await settle(access, self._settle, self._settle_timeout)
+            self._connection = Connection(access, _WATCHED, self.namespace)
             self._connection.begin()
             await self._connection.run(self._enter())
             if self.enable_hw_faults:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from holdfast.deploy.agents import STATE_PATH, SYSTEM
 from holdfast.deploy.api import Access, Api
 from holdfast.deploy.controllers.graph import is_frontend
 from holdfast.deploy.errors import NameTaken
 from holdfast.deploy.kinds import GRAPH, NAMESPACE, STATEFUL_SET
-from holdfast.deploy.local.agents import STATE_PATH, SYSTEM
 from holdfast.deploy.platform import NAMES
 from holdfast.deploy.spec import DeploymentSpec
 

@@ -11,9 +11,9 @@ import dataclasses
 import json
 import secrets
 
+from holdfast.deploy.agents import SYSTEM
 from holdfast.deploy.api import Api
 from holdfast.deploy.kinds import CONFIG_MAP, Object
-from holdfast.deploy.local.agents import SYSTEM
 from holdfast.deploy.marks import marked
 from holdfast.deploy.quarantine import Found
 

@@ -6,6 +6,7 @@ import datetime
 import json
 from typing import Callable, Optional
 
+from holdfast.deploy.agents import PORT
 from holdfast.deploy.api import Access
 from holdfast.deploy.connection import Connection
 from holdfast.deploy.controllers.graph import GRAPH_LABEL
@@ -25,7 +26,6 @@ from holdfast.deploy.kinds import (
     name_of,
     namespace_of,
 )
-from holdfast.deploy.local.agents import PORT
 from holdfast.deploy.marks import EXPIRES, RUN
 from holdfast.deploy.pods import PortForward
 from holdfast.deploy.record import OWNER, nodes_in

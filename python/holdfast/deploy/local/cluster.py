@@ -8,22 +8,25 @@ import ctypes
 import json
 import os
 import secrets
+import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
+from holdfast.deploy.agents import KERNEL_LOG, STATE_PATH, SYSTEM, TOKEN_SECRET, agent
 from holdfast.deploy.api import Access, Api
 from holdfast.deploy.controllers import graph, sentinel
-from holdfast.deploy.kinds import KINDS, NAMESPACE, NODE, POD, REPLICA_SET, SERVICE, STATEFUL_SET
+from holdfast.deploy.kinds import KINDS, NAMESPACE, NODE, POD, REPLICA_SET, SECRET, SERVICE, STATEFUL_SET
 from holdfast.deploy.local import garbage, images, scheduler, workloads
 from holdfast.deploy.local.addresses import Addresses
-from holdfast.deploy.local.agents import add_agents
 from holdfast.deploy.local.kubelet import Node, Nodes
 from holdfast.deploy.local.server import Server
 from holdfast.deploy.local.services import Services
 from holdfast.deploy.local.store import Store, reconcile_always
+from holdfast.faults.page import shim_path
 from holdfast.simgpu import Device
 
 _PR_SET_PDEATHSIG = 1
@@ -65,8 +68,8 @@ async def _begin(stack: contextlib.AsyncExitStack, folder: Path, nodes: list[lis
     services = Services(store, addresses)
     stack.push_async_callback(services.close)
     api = await stack.enter_async_context(Api(access))
-    add_agents(store, {machine.name: machine.root for machine in machines}, token)
-    logs = {machine.name: machine.root / "var" / "log" / "kernel.log" for machine in machines}
+    _add_agents(store, {machine.name: machine.root for machine in machines}, token)
+    logs = {machine.name: machine.root / KERNEL_LOG.lstrip("/") for machine in machines}
     tasks = [
         reconcile_always(store, (POD, NODE), lambda: scheduler.schedule(store)),
         reconcile_always(store, (REPLICA_SET, STATEFUL_SET, POD), lambda: workloads.reconcile(store)),
@@ -100,3 +103,16 @@ async def _listen(stack: contextlib.AsyncExitStack, server: Server, address: str
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, address, _PORT).start()
     return Access(f"http://{address}:{_PORT}", token)
+
+
+def _add_agents(store: Store, nodes: Mapping[str, Path], token: str) -> None:
+    """`nodes`: where the file system of each begins."""
+    store.create(NAMESPACE, {"metadata": {"name": SYSTEM}, "spec": {}})
+    secret = {"metadata": {"name": TOKEN_SECRET, "namespace": SYSTEM}, "stringData": {"token": token}}
+    store.create(SECRET, secret)
+    for node, root in nodes.items():
+        state = root / STATE_PATH.lstrip("/")
+        state.mkdir(parents=True, mode=0o700)
+        # Beside the page, so that one volume brings a pod both.
+        shutil.copy(shim_path(), state / "libfaultshim.so")
+        store.create(POD, agent(node))

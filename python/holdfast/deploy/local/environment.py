@@ -6,13 +6,12 @@ folder, in variables, commands and arguments.
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from pathlib import Path
 from typing import Any, Optional
 
-from holdfast.deploy.kinds import CONFIG_MAP, SECRET, Kind, Object, name_of, namespace_of
+from holdfast.deploy.kinds import CONFIG_MAP, SECRET, Kind, Object, decoded, name_of, namespace_of
 from holdfast.deploy.local.store import Store
 
 _REFERENCE = re.compile(r"\$\((\w+)\)")
@@ -66,10 +65,6 @@ class Volumes:
 def _write(folder: Path, data: dict[str, str]) -> None:
     for name, text in data.items():
         (folder / name).write_text(text)
-
-
-def decoded(secret: Object) -> dict[str, str]:
-    return {**{key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}, **secret.get("stringData", {})}
 
 
 def _found(store: Store, kind: Kind, pod: Object, name: str) -> Object:

@@ -10,6 +10,7 @@ from typing import Optional
 
 import aiohttp
 
+from holdfast.deploy.agents import KERNEL_LOG
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.kinds import NODE, POD, Object, gpus_of, is_leaving, name_of
 from holdfast.deploy.local import container as containers
@@ -18,7 +19,6 @@ from holdfast.deploy.local.pod import Pod
 from holdfast.deploy.local.store import Change, Store, now
 from holdfast.simgpu import Device, Simgpu
 
-KERNEL_LOG = "/var/log/kernel.log"
 _ALL = [-1]
 
 

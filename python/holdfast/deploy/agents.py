@@ -1,34 +1,18 @@
-"""The fault service on each node of the local cluster, as a pod: what a DaemonSet does on a real one."""
+"""The fault service on each node, as a pod of its own: where it is, what it is called, what it is made of.
+
+On a real cluster a DaemonSet makes such pods; the local one has them from its start.
+"""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from pathlib import Path
-
-from holdfast.deploy.kinds import NAMESPACE, POD, SECRET, Object
-from holdfast.deploy.local.kubelet import KERNEL_LOG
-from holdfast.deploy.local.store import Store
-from holdfast.faults.page import shim_path
+from holdfast.deploy.kinds import Object
 
 SYSTEM = "fault-injection-system"
 APP = "holdfast-faultd"
 PORT = 8083
 TOKEN_SECRET = "holdfast-faultd-token"
 STATE_PATH = "/var/lib/holdfast-faultd"
-
-
-def add_agents(store: Store, nodes: Mapping[str, Path], token: str) -> None:
-    """`nodes`: where the file system of each begins."""
-    store.create(NAMESPACE, {"metadata": {"name": SYSTEM}, "spec": {}})
-    secret = {"metadata": {"name": TOKEN_SECRET, "namespace": SYSTEM}, "stringData": {"token": token}}
-    store.create(SECRET, secret)
-    for node, root in nodes.items():
-        state = root / STATE_PATH.lstrip("/")
-        state.mkdir(parents=True, mode=0o700)
-        # Beside the page, so that one volume brings a pod both.
-        shutil.copy(shim_path(), state / "libfaultshim.so")
-        store.create(POD, agent(node))
+KERNEL_LOG = "/var/log/kernel.log"
 
 
 def agent(node: str) -> Object:
