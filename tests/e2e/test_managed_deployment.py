@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import signal
@@ -29,7 +30,8 @@ from holdfast.deploy import (
     WaitFailed,
     local,
 )  # fmt: skip
-from holdfast.deploy.kinds import NAMESPACE, POD, SECRET, STATEFUL_SET
+from holdfast.deploy.api import Api
+from holdfast.deploy.kinds import NAMESPACE, POD, SECRET, STATEFUL_SET, Kind
 from holdfast.procs import is_running
 
 
@@ -204,6 +206,38 @@ def test_one_namespace_for_two_and_a_name_that_is_taken(kube, tmp_path):
     asyncio.run(main())
 
 
+def test_one_object_may_be_used_again_but_not_twice_at_once(kube, tmp_path):
+    made = spec()
+    again = deployment(kube, tmp_path, made)
+    before = copy.deepcopy(made.spec())
+
+    async def main() -> None:
+        for _ in range(2):
+            async with again:
+                with pytest.raises(DeployError, match="d has been entered already"):
+                    await again.__aenter__()
+                assert ask(url_of(again))[0] == 200
+
+    asyncio.run(main())
+    assert made.spec() == {**before, "metadata": {**before["metadata"], "namespace": "ns"}}, "no marks are on what is the test's"
+
+
+@pytest.mark.parametrize("kind", ["namespaces", "statefulsets", "dynamographdeployments"])
+def test_cancelled_while_something_is_being_made(kube, tmp_path, monkeypatch, kind):
+    """The request has reached the cluster, and nobody has heard its answer."""
+    create = Api.create
+
+    async def unheard(self: Api, what: Kind, thing: Any) -> Any:
+        made = await create(self, what, thing)
+        if what.plural == kind:
+            raise asyncio.CancelledError
+        return made
+
+    monkeypatch.setattr(Api, "create", unheard)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(deployment(kube, tmp_path).__aenter__())
+
+
 def test_a_namespace_that_is_there_stays_and_its_platform_is_begun_anew_or_left(kube, kept, tmp_path):
     def nats() -> str:
         return str(do(kube, lambda api: api.get(POD, "kept", "dynamo-platform-nats-0"))["metadata"]["uid"])
@@ -276,7 +310,11 @@ def test_a_worker_that_is_killed_is_begun_again(kube, tmp_path):
             assert worker(d).name == pod.name
             pod.refresh()
             assert pod.restarts == 1 and "decode worker" in pod.logs(previous=True)
-            with pytest.raises(ApiError, match="has ended with"):
+            with pytest.raises(ApiError, match="no such process of this pod"):
+                process.kill()
+            # Nor is a process of others one of this pod's, whatever its number.
+            process.pid = os.getpid()
+            with pytest.raises(ApiError, match="no such process of this pod"):
                 process.kill()
 
     asyncio.run(main())

@@ -216,8 +216,12 @@ class Api:
             refusal = problem
         except (aiohttp.ClientError, OSError) as problem:
             raise self._unreachable(problem) from None
-        # A handshake that fails does not bring the reason along; the same request without one does.
-        await self.call("GET", path, query=query)
+        # A handshake that fails does not bring the reason along; the same request without one does, if it is refused still.
+        try:
+            await self.call("GET", path, query=query)
+        except ApiError as error:
+            if "pgrade" not in error.message:
+                raise
         raise ApiError(refusal.status, "Handshake", f"{path}: {refusal.message}")
 
     async def reach(self, namespace: str, pod: str, port: int) -> None:

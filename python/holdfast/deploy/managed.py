@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import os
 import secrets
@@ -37,7 +38,7 @@ from holdfast.deploy.kinds import (
     labels_of,
     name_of,
 )  # fmt: skip
-from holdfast.deploy.marks import is_ours, marked, new_run
+from holdfast.deploy.marks import is_made_by, marked, new_run
 from holdfast.deploy.platform import Platform
 from holdfast.deploy.pods import Pod, PodProcess, PortForward
 from holdfast.deploy.settle import settle
@@ -96,7 +97,9 @@ class ManagedDeployment:
         self._platform: Optional[Platform] = None
         self._hardware: Optional[HardwareFaults] = None
         self._forwards: list[PortForward] = []
+        # Set before the request: one that is cancelled may have been done all the same. Whose it is, the object says.
         self._made_namespace = self._made_graph = False
+        self._by = ""
         self._generation = 0
 
     @property
@@ -106,7 +109,11 @@ class ManagedDeployment:
     # ---- in and out
 
     async def __aenter__(self) -> ManagedDeployment:
+        if self._connection is not None:
+            raise DeployError(f"{self.name} has been entered already; make another ManagedDeployment for another one")
         self.deployment_spec.namespace = self.namespace
+        self._made_namespace = self._made_graph = False
+        self._by, self._forwards, self._platform, self._hardware = secrets.token_hex(6), [], None, None
         try:
             access = self._access()
             if self._settle is not None:
@@ -145,10 +152,11 @@ class ManagedDeployment:
                 f"there is a deployment {self.name} in the namespace {self.namespace} already; "
                 "give this one another name, or remove that"
             )
-        self._platform = Platform(self._connected, self.namespace, self.run)
+        self._platform = Platform(self._connected, self.namespace, self.run, self._by)
         await self._platform.deploy(restart=not self.skip_service_restart)
         self.timeline.note("platform ready", made=self._platform.made)
-        wanted = marked(self.deployment_spec.spec(), self.run)
+        wanted = marked(copy.deepcopy(self.deployment_spec.spec()), self.run, self._by)
+        self._made_graph = True
         try:
             made = await self._connected.api.create(GRAPH, wanted)
         except ApiError as error:
@@ -157,7 +165,6 @@ class ManagedDeployment:
                     f"a deployment {self.name} in the namespace {self.namespace} was made by somebody else just now"
                 ) from None
             raise
-        self._made_graph = True
         self._generation = int(made["metadata"]["generation"])
         seconds = await self._until_ready(self.ready_timeout)
         self.timeline.note("deployment ready", seconds=round(seconds, 3), pods=self._where())
@@ -171,8 +178,8 @@ class ManagedDeployment:
 
         await self._connected.until(f"the namespace {self.namespace}, which is being removed, to be gone", _GONE, gone)
         if seen.find("", self.namespace) is None:
-            await self._connected.api.create(NAMESPACE, marked({"metadata": {"name": self.namespace}}, self.run))
             self._made_namespace = True
+            await self._connected.api.create(NAMESPACE, marked({"metadata": {"name": self.namespace}}, self.run, self._by))
 
     async def _leave_for_sure(self, error: Optional[BaseException]) -> None:
         """Also where the test is being cancelled. Raises what went wrong here only where nothing else did."""
@@ -215,7 +222,7 @@ class ManagedDeployment:
 
     async def _collect(self) -> None:
         collector = Collector(self._connected, self.log_dir, self.logger)
-        for service, pods in self.get_pods().items():
+        for service, pods in self.get_pods().items() if self._made_graph else ():
             for pod in pods:
                 await collector.pod(service, pod.raw, self._port_of(service))
         await collector.events()
@@ -226,7 +233,8 @@ class ManagedDeployment:
         return self.deployment_spec.port if service == self.frontend_service_name else self.deployment_spec.system_port
 
     async def _remove_graph(self) -> None:
-        if not self._made_graph:
+        there = await self._connected.api.find(GRAPH, self.namespace, self.name)
+        if not self._made_graph or (there is not None and not is_made_by(there, self._by)):
             return
         await self._connected.api.delete(GRAPH, self.namespace, self.name)
 
@@ -241,12 +249,10 @@ class ManagedDeployment:
         await self._platform.remove()
 
     async def _remove_namespace(self) -> None:
-        if not self._made_namespace:
-            return
         seen = self._connected.seen[NAMESPACE]
-        there = seen.find("", self.namespace)
-        if there is not None and not is_ours(there, self.run):
-            return  # Somebody has made one of that name meanwhile.
+        there = await self._connected.api.find(NAMESPACE, "", self.namespace)
+        if not self._made_namespace or (there is not None and not is_made_by(there, self._by)):
+            return
         await self._connected.api.delete(NAMESPACE, "", self.namespace)
 
         def gone() -> tuple[bool, str]:

@@ -9,6 +9,7 @@ import uuid
 from holdfast.deploy.kinds import Object, labels_of
 
 RUN = "holdfast.dev/run"
+MADE_BY = "holdfast.dev/made-by"  # Which ManagedDeployment of the run.
 EXPIRES = "holdfast.dev/expires"  # An annotation; whoever finds it later may remove the object.
 _LIFE = datetime.timedelta(hours=2)
 
@@ -18,14 +19,14 @@ def new_run() -> str:
     return os.environ.get("HOLDFAST_RUN") or uuid.uuid4().hex[:12]
 
 
-def marked(thing: Object, run: str) -> Object:
-    """The object with the marks, in place."""
+def marked(thing: Object, run: str, by: str) -> Object:
+    """The object with the marks, in place. `by`: who of the run makes it."""
     metadata = thing["metadata"]
-    metadata["labels"] = {**metadata.get("labels", {}), RUN: run}
+    metadata["labels"] = {**metadata.get("labels", {}), RUN: run, MADE_BY: by}
     expires = (datetime.datetime.now(datetime.timezone.utc) + _LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
     metadata["annotations"] = {**metadata.get("annotations", {}), EXPIRES: expires}
     return thing
 
 
-def is_ours(thing: Object, run: str) -> bool:
-    return labels_of(thing).get(RUN) == run
+def is_made_by(thing: Object, by: str) -> bool:
+    return labels_of(thing).get(MADE_BY) == by

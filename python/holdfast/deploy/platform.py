@@ -5,7 +5,7 @@ from __future__ import annotations
 from holdfast.deploy.change import change
 from holdfast.deploy.connection import Connection
 from holdfast.deploy.kinds import CLAIM, POD, SERVICE, STATEFUL_SET, Object, is_ready, labels_of, name_of, namespace_of
-from holdfast.deploy.marks import marked
+from holdfast.deploy.marks import is_made_by, marked
 
 NAMES = {"nats": "dynamo-platform-nats", "etcd": "dynamo-platform-etcd"}
 _PORTS = {"nats": 4222, "etcd": 2379}
@@ -59,8 +59,8 @@ def _service(part: str, namespace: str) -> Object:
 class Platform:
     """Of one namespace. All methods run in the connection's thread."""
 
-    def __init__(self, connection: Connection, namespace: str, run: str) -> None:
-        self._connection, self._namespace, self._run = connection, namespace, run
+    def __init__(self, connection: Connection, namespace: str, run: str, by: str) -> None:
+        self._connection, self._namespace, self._run, self._by = connection, namespace, run, by
         self.made: list[str] = []
 
     async def deploy(self, *, restart: bool) -> None:
@@ -69,8 +69,8 @@ class Platform:
         for part, name in NAMES.items():
             if await api.find(STATEFUL_SET, self._namespace, name) is None:
                 self.made.append(part)
-                await api.create(SERVICE, marked(_service(part, self._namespace), self._run))
-                await api.create(STATEFUL_SET, marked(_stateful_set(part, self._namespace), self._run))
+                await api.create(SERVICE, marked(_service(part, self._namespace), self._run, self._by))
+                await api.create(STATEFUL_SET, marked(_stateful_set(part, self._namespace), self._run, self._by))
             elif restart:
                 await self._restart(part)
         for part in NAMES:
@@ -106,6 +106,9 @@ class Platform:
 
     async def remove(self) -> None:
         """What deploy() has made."""
+        api = self._connection.api
         for part in self.made:
-            await self._connection.api.delete(STATEFUL_SET, self._namespace, NAMES[part])
-            await self._connection.api.delete(SERVICE, self._namespace, NAMES[part])
+            for kind in (STATEFUL_SET, SERVICE):
+                there = await api.find(kind, self._namespace, NAMES[part])
+                if there is not None and is_made_by(there, self._by):
+                    await api.delete(kind, self._namespace, NAMES[part])

@@ -26,6 +26,14 @@ for folder in /proc/[0-9]*; do
   echo "$pid $command"
 done
 """
+# Where pods share this machine a number that has been given anew may be anybody's.
+_KILL = r"""
+if [ -n "$HOLDFAST_POD_UID" ]; then
+  tr '\0' '\n' <"/proc/$2/environ" 2>/dev/null | grep -qx "HOLDFAST_POD_UID=$HOLDFAST_POD_UID" ||
+    { echo "no such process of this pod" >&2; exit 3; }
+fi
+kill "-$1" "$2"
+"""
 _AGAIN = 0.1  # Seconds; processes in a pod have no watch.
 
 
@@ -64,6 +72,11 @@ class Pod:
         return is_ready(self.raw)
 
     @property
+    def running(self) -> bool:
+        """Whether any of its containers does."""
+        return any("running" in (one.get("state") or {}) for one in self.raw.get("status", {}).get("containerStatuses") or [])
+
+    @property
     def leaving(self) -> bool:
         return is_leaving(self.raw)
 
@@ -93,6 +106,7 @@ class Pod:
         self._connection.call(self._connection.api.delete(POD, self.namespace, self.name, grace=grace))
 
     def processes(self) -> list[PodProcess]:
+        self.refresh()
         lines = self.exec(["sh", "-c", _PROCESSES])[1].splitlines()
         return [PodProcess(self, int(pid), command.strip()) for pid, _, command in (line.partition(" ") for line in lines)]
 
@@ -102,6 +116,7 @@ class PodProcess:
 
     def __init__(self, pod: Pod, pid: int, command: str) -> None:
         self.pod, self.pid, self.command = pod, pid, command
+        self._uid, self._restarts = pod.uid, pod.restarts
 
     def __repr__(self) -> str:
         return f"<process {self.pid} of {self.pod.name}: {self.command}>"
@@ -118,12 +133,30 @@ class PodProcess:
             if self.pid == 1
             else signal.SIGKILL
         )
-        self.pod.exec(["sh", "-c", f"kill -{int(number)} {self.pid}"])
+        self.pod.exec(["sh", "-c", _KILL, "sh", str(int(number)), str(self.pid)])
 
     def running(self) -> bool:
-        """Zombies do not run. Raises ApiError where the pod cannot be asked: that is no proof of an end."""
-        code, state, _ = self.pod.exec(["sh", "-c", f"sed 's/.*) //' /proc/{self.pid}/stat 2>/dev/null"], check=False)
+        """Zombies do not run, nor does anything of a container that has ended since. Raises ApiError where the pod cannot be asked:
+        that is no proof of an end."""
+        if self._container_gone():
+            return False
+        try:
+            code, state, _ = self.pod.exec(["sh", "-c", f"sed 's/.*) //' /proc/{self.pid}/stat 2>/dev/null"], check=False)
+        except ApiError:
+            if self._container_gone():  # In between.
+                return False
+            raise
         return code == 0 and state[:1] not in ("", "Z", "X")
+
+    def _container_gone(self) -> bool:
+        """Numbers of processes mean nothing in the next container."""
+        try:
+            self.pod.refresh()
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return True
+        return self.pod.uid != self._uid or self.pod.restarts > self._restarts or not self.pod.running
 
     def wait(self, timeout: float = 60.0) -> None:
         """Raises WaitFailed."""

@@ -27,14 +27,15 @@ class Record:
     def __init__(self, api: Api, run: str, owner: str) -> None:
         self._api, self._run, self.owner = api, run, owner
         # Its own, also where an earlier test of the same run was killed and has left one.
-        self.name = f"holdfast-run-{run}-{secrets.token_hex(4)}"
+        self._id = secrets.token_hex(4)
+        self.name = f"holdfast-run-{run}-{self._id}"
         self._nodes: dict[str, tuple[Found, list[str]]] = {}
         self._written = False
 
     async def begin(self) -> None:
         """Before the first fault."""
         thing: Object = {"metadata": {"name": self.name, "namespace": SYSTEM}, "data": {OWNER: self.owner, _NODES: "{}"}}
-        await self._api.create(CONFIG_MAP, marked(thing, self._run))
+        await self._api.create(CONFIG_MAP, marked(thing, self._run, self._id))
         self._written = True
 
     async def node(self, name: str, found: Found, mark: str) -> None:
