@@ -30,7 +30,6 @@ from holdfast.faults.page import shim_path
 from holdfast.simgpu import Device
 
 _PR_SET_PDEATHSIG = 1
-_PORT = 6443
 
 
 async def serve(folder: Path, nodes: list[list[Device]], *, drain: sentinel.Drain, with_parent: bool) -> None:
@@ -101,8 +100,9 @@ async def _listen(stack: contextlib.AsyncExitStack, server: Server, address: str
     runner = web.AppRunner(server.app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, address, _PORT).start()
-    return Access(f"http://{address}:{_PORT}", token)
+    # A port that is free: the usual one (6443) is taken on all addresses where a real cluster runs on this machine.
+    await web.TCPSite(runner, address, 0).start()
+    return Access(f"http://{address}:{runner.addresses[0][1]}", token)
 
 
 def _add_agents(store: Store, nodes: Mapping[str, Path], token: str) -> None:
