@@ -62,9 +62,9 @@ def begin_process(parent: int) -> bool:
     return alive
 
 
-def die_with_parent(parent: int) -> bool:
-    """Asks the kernel to kill this process when its parent ends. False if `parent` has ended already."""
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(parent: int, number: int = signal.SIGKILL) -> bool:
+    """Asks the kernel to send this process that signal when its parent ends. False if `parent` has ended already."""
+    libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     # The parent may have died between the fork and the call.
     return os.getppid() == parent
 

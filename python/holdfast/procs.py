@@ -1,9 +1,11 @@
-"""Processes below this one, for a zygote that must take its tree with it when the engine has gone."""
+"""Processes below this one, and how they are ended."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import subprocess
 from collections.abc import Collection
 
 
@@ -69,3 +71,12 @@ def kill_descendants(pid: int, spared: Collection[int] = ()) -> None:
                 os.kill(target, signal.SIGKILL)
             except OSError:
                 pass
+
+
+def end_child(child: subprocess.Popen[bytes], grace: float) -> None:
+    """SIGTERM, and SIGKILL after `grace` seconds. It is reaped."""
+    child.send_signal(signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(grace)
+    child.kill()
+    child.wait()

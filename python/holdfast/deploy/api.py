@@ -30,7 +30,6 @@ class Access:
     server: str
     token: Union[str, Callable[[], Awaitable[str]], None] = None
     context: Optional[ssl.SSLContext] = None
-    namespace: str = "default"
 
 
 class Api:

@@ -11,15 +11,26 @@ import secrets
 from typing import Any, Optional
 
 from holdfast.deploy.agents import APP, PORT, STATE_PATH, SYSTEM, TOKEN_SECRET
-from holdfast.deploy.change import change
 from holdfast.deploy.connection import Connection, Hopeless
 from holdfast.deploy.controllers import sentinel
-from holdfast.deploy.controllers.graph import GRAPH_LABEL
 from holdfast.deploy.errors import DeployError, NotEntered
-from holdfast.deploy.kinds import GRAPH, NODE, POD, SECRET, Object, decoded, is_leaving, labels_of, name_of, namespace_of
+from holdfast.deploy.kinds import (
+    NODE,
+    POD,
+    SECRET,
+    Object,
+    condition,
+    decoded,
+    is_leaving,
+    labels_of,
+    name_of,
+    namespace_of,
+    service_gpus,
+)  # fmt: skip
 from holdfast.deploy.pods import PortForward
 from holdfast.deploy.quarantine import Found, cordons_for
 from holdfast.deploy.record import Record
+from holdfast.deploy.resource import Resource
 from holdfast.deploy.settle import new_mark
 from holdfast.deploy.timeline import Timeline
 from holdfast.faults import BadFault, FaultClient, FaultError, FaultNotSeen, HWFaultConfig
@@ -44,14 +55,12 @@ async def agents_in(connection: Connection) -> tuple[dict[str, Object], str]:
 class HardwareFaults:
     """Of one deployment. Raises what goes wrong: DeployError, ServiceError, FaultNotSeen, WaitFailed."""
 
-    def __init__(
-        self, connection: Connection, namespace: str, deployment: str, config: HWFaultConfig, timeline: Timeline, run: str
-    ) -> None:
+    def __init__(self, connection: Connection, resource: Resource, config: HWFaultConfig, timeline: Timeline, run: str) -> None:
         self._run = run
-        self._record = Record(connection.api, run, f"{namespace}/{deployment}")
+        self._owner = f"{resource.namespace}/{resource.name}"
+        self._record = Record(connection.api, run, self._owner)
         self.config = config
-        self.generation = 0
-        self._connection, self._namespace, self._deployment, self._timeline = connection, namespace, deployment, timeline
+        self._connection, self._resource, self._timeline = connection, resource, timeline
         self._agents: dict[str, Object] = {}
         self._token = ""
         self._clients: dict[str, tuple[FaultClient, PortForward]] = {}
@@ -106,9 +115,7 @@ class HardwareFaults:
         for name in self.config.service_names:
             if name not in services:
                 raise DeployError(f"service_names: the deployment has no {name!r}; it has {', '.join(services)}")
-        found = list(self.config.service_names) or [
-            name for name, one in services.items() if int(((one.get("resources") or {}).get("limits") or {}).get("gpu", 0))
-        ]
+        found = list(self.config.service_names) or [name for name, one in services.items() if service_gpus(one)]
         if not found:
             raise DeployError("no service of the deployment has GPUs; name some in hw_fault_config's service_names")
         return found
@@ -132,16 +139,15 @@ class HardwareFaults:
                 add_passthrough(graph["spec"]["services"][name], wanted)
             graph["spec"]["updateStrategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}}
 
-        await self._edit(edit)
+        await self._resource.edit(edit)
         seconds = await self._connection.run(
             self._connection.until("the pods with the shim to be ready", self.config.setup_timeout, self._look_ready)
         )
         self._timeline.note("passthrough ready", node=self._target, seconds=round(seconds, 3))
 
     def _first_node(self) -> str:
-        graph = self._graph()
-        names = [f"{self._deployment}-{name.lower()}" for name in self._service_names(graph)]
-        pods = [pod for pod in self._pods() if any(name_of(pod).startswith(name + "-") for name in names)]
+        names = [f"{self._resource.name}-{name.lower()}" for name in self._service_names(self._graph())]
+        pods = [pod for pod in self._resource.pods() if any(name_of(pod).startswith(name + "-") for name in names)]
         node = next((str(pod["spec"]["nodeName"]) for pod in pods if pod["spec"].get("nodeName")), None)
         if node is None:
             raise DeployError("no pod of the services that the faults are for is on a node yet")
@@ -152,28 +158,17 @@ class HardwareFaults:
         fault = client.inject("gpu", fault_type="xid_error", xid_type=self._xid, kernel_log=False, armed_only=True, owner=self._owner)
         client.recover(fault)
 
-    @property
-    def _owner(self) -> str:
-        return f"{self._namespace}/{self._deployment}"
-
-    def _pods(self) -> list[Object]:
-        return [pod for pod in self._connection.seen[POD].all() if labels_of(pod).get(GRAPH_LABEL) == self._deployment]
-
     def _graph(self) -> Object:
-        graph = self._connection.seen[GRAPH].find(self._namespace, self._deployment)
-        if graph is None:
-            raise DeployError(f"the deployment {self._deployment} is not there any more")
+        graph = self._resource.find()
+        if not graph:
+            raise DeployError(f"the deployment {self._resource.name} is not there any more")
         return graph
 
-    async def _edit(self, edit: Any) -> None:
-        changed = await self._connection.run(change(self._connection.api, GRAPH, self._namespace, self._deployment, edit))
-        self.generation = int(changed["metadata"]["generation"])
-
     def _look_ready(self) -> tuple[bool, str]:
-        status = self._graph().get("status") or {}
-        said = (status.get("conditions") or [{}])[0]
-        current = int(status.get("observedGeneration", 0)) >= self.generation
-        return current and said.get("status") == "True", str(said.get("message", "the operator has not looked at it"))
+        said = condition(self._graph(), "Ready")
+        return self._resource.is_current() and said.get("status") == "True", str(
+            said.get("message", "the operator has not looked at it")
+        )
 
     async def remove_node_affinity(self, delete_pods: bool = True) -> None:
         """Pods may go to any node again; with `delete_pods` they do so now."""
@@ -188,7 +183,7 @@ class HardwareFaults:
             if not delete_pods:
                 graph["spec"]["updateStrategy"] = {"type": "OnDelete"}
 
-        await self._edit(edit)
+        await self._resource.edit(edit)
 
     async def cleanup_cuda_spec_without_restart(self) -> None:
         """The specification as it was before setup_cuda_passthrough(); pods keep what they have until they end by themselves or are
@@ -203,7 +198,7 @@ class HardwareFaults:
                     remove_passthrough(graph["spec"]["services"][name], before["services"][name])
             graph["spec"]["updateStrategy"] = {"type": "OnDelete"}
 
-        await self._edit(edit)
+        await self._resource.edit(edit)
         self._before = {"services": {}, "updateStrategy": before["updateStrategy"]}
         self._timeline.note("specification restored")
 
@@ -324,7 +319,7 @@ class HardwareFaults:
     async def _strategy_back(self) -> None:
         """And the services, where the passthrough is still in them."""
         before, self._before = self._before, None
-        if before is None or self._connection.seen[GRAPH].find(self._namespace, self._deployment) is None:
+        if before is None or not self._resource.find():
             return
 
         def edit(graph: Object) -> None:
@@ -333,7 +328,7 @@ class HardwareFaults:
                     remove_passthrough(graph["spec"]["services"][name], old)
             _put_back(graph["spec"], "updateStrategy", before["updateStrategy"])
 
-        await self._edit(edit)
+        await self._resource.edit(edit)
 
 
 def add_passthrough(service: Object, node: str) -> None:

@@ -71,6 +71,11 @@ def is_ready(pod: Object) -> bool:
     return condition(pod, "Ready").get("status") == "True" and not is_leaving(pod)
 
 
+def service_gpus(service: Object) -> int:
+    """What a service of a DynamoGraphDeployment asks for. Raises ValueError, AttributeError where that is no number."""
+    return int(((service.get("resources") or {}).get("limits") or {}).get("gpu", 0))
+
+
 def gpus_of(spec: Object) -> int:
     """What the containers of a pod ask for."""
     return sum(int((one.get("resources") or {}).get("limits", {}).get("nvidia.com/gpu", 0)) for one in spec.get("containers", []))

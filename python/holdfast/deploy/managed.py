@@ -16,10 +16,9 @@ from typing import Any, Callable, Optional, Union
 
 from holdfast.deploy import local
 from holdfast.deploy.api import Access
-from holdfast.deploy.change import change
 from holdfast.deploy.collect import Collector
 from holdfast.deploy.connection import Connection, Hopeless
-from holdfast.deploy.controllers.graph import COMPONENT, GRAPH_LABEL
+from holdfast.deploy.controllers.graph import COMPONENT
 from holdfast.deploy.describe import state_of, warnings
 from holdfast.deploy.errors import ApiError, DeployError, NameTaken, NotEntered
 from holdfast.deploy.hardware import HardwareFaults
@@ -41,6 +40,7 @@ from holdfast.deploy.kinds import (
 from holdfast.deploy.marks import is_made_by, marked, new_run
 from holdfast.deploy.platform import Platform
 from holdfast.deploy.pods import Pod, PodProcess, PortForward
+from holdfast.deploy.resource import Resource
 from holdfast.deploy.settle import settle
 from holdfast.deploy.spec import DeploymentSpec
 from holdfast.deploy.timeline import Timeline
@@ -100,7 +100,7 @@ class ManagedDeployment:
         # Set before the request: one that is cancelled may have been done all the same. Whose it is, the object says.
         self._made_namespace = self._made_graph = False
         self._by = ""
-        self._generation = 0
+        self._resource: Optional[Resource] = None
 
     @property
     def name(self) -> str:
@@ -120,9 +120,10 @@ class ManagedDeployment:
                 await settle(access, self._settle, self._settle_timeout)
             self._connection = Connection(access, _WATCHED, self.namespace)
             self._connection.begin()
+            self._resource = Resource(self._connection, self.namespace, self.name)
             await self._connection.run(self._enter())
             if self.enable_hw_faults:
-                self._hardware = HardwareFaults(self._connection, self.namespace, self.name, self._config, self.timeline, self.run)
+                self._hardware = HardwareFaults(self._connection, self._resource, self._config, self.timeline, self.run)
                 await self._hardware.setup()
         except BaseException as problem:
             self.timeline.note("could not begin", problem=repr(problem))
@@ -147,7 +148,7 @@ class ManagedDeployment:
 
     async def _enter(self) -> None:
         await self._make_namespace()
-        if self._connected.seen[GRAPH].find(self.namespace, self.name) is not None:
+        if self._graph.find():
             raise NameTaken(
                 f"there is a deployment {self.name} in the namespace {self.namespace} already; "
                 "give this one another name, or remove that"
@@ -165,7 +166,7 @@ class ManagedDeployment:
                     f"a deployment {self.name} in the namespace {self.namespace} was made by somebody else just now"
                 ) from None
             raise
-        self._generation = int(made["metadata"]["generation"])
+        self._graph.written(made)
         seconds = await self._until_ready(self.ready_timeout)
         self.timeline.note("deployment ready", seconds=round(seconds, 3), pods=self._where())
 
@@ -239,8 +240,8 @@ class ManagedDeployment:
         await self._connected.api.delete(GRAPH, self.namespace, self.name)
 
         def gone() -> tuple[bool, str]:
-            graph, pods = self._connected.seen[GRAPH].find(self.namespace, self.name), self._pods()
-            return graph is None and not pods, "; ".join(state_of(pod) for pod in pods) or "the deployment itself"
+            pods = self._graph.pods()
+            return not self._graph.find() and not pods, "; ".join(state_of(pod) for pod in pods) or "the deployment itself"
 
         await self._connected.until(f"all of {self.name} to be gone", _GONE, gone)
 
@@ -267,14 +268,16 @@ class ManagedDeployment:
             raise NotEntered("the deployment is there inside of `async with` only")
         return self._connection
 
+    @property
+    def _graph(self) -> Resource:
+        if self._connection is None or self._resource is None:
+            raise NotEntered("the deployment is there inside of `async with` only")
+        return self._resource
+
     # ---- what is there
 
-    def _pods(self) -> list[Object]:
-        """All of the deployment, those that leave included."""
-        return [pod for pod in self._connected.seen[POD].all() if labels_of(pod).get(GRAPH_LABEL) == self.name]
-
     def _where(self) -> dict[str, str]:
-        return {name_of(pod): str(pod["spec"].get("nodeName", "")) for pod in self._pods() if not is_leaving(pod)}
+        return {name_of(pod): str(pod["spec"].get("nodeName", "")) for pod in self._graph.pods() if not is_leaving(pod)}
 
     def _names(self, service_names: Union[str, Sequence[str], None]) -> list[str]:
         if service_names is None:
@@ -284,7 +287,7 @@ class ManagedDeployment:
 
     def get_pods(self, service_names: Union[str, Sequence[str], None] = None) -> dict[str, list[Pod]]:
         """By service; without those that are about to go. Raises BadSpec for a service that is not there."""
-        pods = [pod for pod in self._pods() if not is_leaving(pod)]
+        pods = [pod for pod in self._graph.pods() if not is_leaving(pod)]
         return {
             name: [Pod(self._connected, pod) for pod in pods if labels_of(pod).get(COMPONENT) == name]
             for name in self._names(service_names)
@@ -305,9 +308,7 @@ class ManagedDeployment:
         return found
 
     def get_deployment_status(self) -> Object:
-        graph = self._connected.seen[GRAPH].find(self.namespace, self.name)
-        status: Object = (graph or {}).get("status") or {}
-        return status
+        return self._graph.status()
 
     def get_node(self, name: str) -> Object:
         """Raises DeployError."""
@@ -354,7 +355,7 @@ class ManagedDeployment:
 
     async def wait_for_unready(self, timeout: float = 600.0) -> float:
         def look() -> tuple[bool, str]:
-            ready = condition(self._connected.seen[GRAPH].find(self.namespace, self.name) or {}, "Ready")
+            ready = condition(self._graph.find(), "Ready")
             return ready.get("status") == "False", f"Ready is {ready.get('status')}"
 
         return await self._connected.run(self._connected.until(f"{self.name} to be unready", timeout, look))
@@ -365,10 +366,10 @@ class ManagedDeployment:
 
         def look() -> tuple[bool, str]:
             self._give_up_if_hopeless()
-            pods = self._pods()
+            pods = self._graph.pods()
             ready = sum(is_ready(pod) for pod in pods)
             others = [state_of(pod) for pod in pods if not is_ready(pod)]
-            return ready >= wanted and not others and self._is_current(), f"{ready} of {wanted} are ready" + (
+            return ready >= wanted and not others and self._graph.is_current(), f"{ready} of {wanted} are ready" + (
                 f": {'; '.join(others)}" if others else ""
             )
 
@@ -381,7 +382,7 @@ class ManagedDeployment:
         wanted = sum(service.replicas for service in self.deployment_spec.services)
 
         def look() -> tuple[bool, str]:
-            pods = self._pods()
+            pods = self._graph.pods()
             there = [name_of(pod) for pod in pods if pod["spec"].get("nodeName") == exclude_node]
             ready = sum(is_ready(pod) for pod in pods)
             return (
@@ -399,28 +400,22 @@ class ManagedDeployment:
 
     def _look_ready(self) -> tuple[bool, str]:
         self._give_up_if_hopeless()
-        graph = self._connected.seen[GRAPH].find(self.namespace, self.name) or {}
-        ready = condition(graph, "Ready")
-        came = self._is_current() and ready.get("status") == "True" and graph["status"].get("state") == "successful"
-        others = "; ".join(state_of(pod) for pod in self._pods() if not is_ready(pod))
+        ready = condition(self._graph.find(), "Ready")
+        came = self._graph.is_current() and ready.get("status") == "True" and self._graph.status().get("state") == "successful"
+        others = "; ".join(state_of(pod) for pod in self._graph.pods() if not is_ready(pod))
         return came, f"{ready.get('message', 'the operator has not looked at it')}" + (f"; {others}" if others else "")
 
-    def _is_current(self) -> bool:
-        """Whether what is said of it is said of the specification that it has now."""
-        graph = self._connected.seen[GRAPH].find(self.namespace, self.name) or {}
-        return int((graph.get("status") or {}).get("observedGeneration", 0)) >= self._generation
-
     def _give_up_if_hopeless(self) -> None:
-        status = (self._connected.seen[GRAPH].find(self.namespace, self.name) or {}).get("status") or {}
-        if status.get("state") == "failed" and self._is_current():
+        status = self._graph.status()
+        if status.get("state") == "failed" and self._graph.is_current():
             raise Hopeless(f"the operator has refused it: {(status.get('conditions') or [{}])[0].get('message')}")
-        for pod in self._pods():
+        for pod in self._graph.pods():
             for one in pod.get("status", {}).get("containerStatuses") or []:
-                if one.get("state", {}).get("waiting", {}).get("reason") in _HOPELESS and self._is_current():
+                if one.get("state", {}).get("waiting", {}).get("reason") in _HOPELESS and self._graph.is_current():
                     raise Hopeless(f"it cannot come: {state_of(pod)}")
 
     def _warnings(self) -> str:
-        return warnings(self._connected.seen[EVENT].all(), self._pods())
+        return warnings(self._connected.seen[EVENT].all(), self._graph.pods())
 
     # ---- changes
 
@@ -436,8 +431,7 @@ class ManagedDeployment:
 
     async def edit(self, edit: Callable[[Object], Any]) -> None:
         """Changes the resource; the waits then mean what it says now."""
-        changed = await self._connected.run(change(self._connected.api, GRAPH, self.namespace, self.name, edit))
-        self._generation = int(changed["metadata"]["generation"])
+        await self._graph.edit(edit)
 
     async def trigger_rolling_upgrade(self, service_names: Union[str, Sequence[str], None] = None) -> None:
         for name in self._names(service_names):
@@ -456,7 +450,6 @@ class ManagedDeployment:
     async def setup_cuda_passthrough(self, xid_type: Optional[int] = None, target_node: Optional[str] = None) -> None:
         """Pods are begun anew once, on the target node, with the shim in them; afterwards faults need no new start."""
         await self.hw_fault_manager.setup_cuda_passthrough(xid_type, target_node)
-        self._generation = self.hw_fault_manager.generation
 
     async def toggle_cuda_faults(self, enable: bool) -> None:
         await self.hw_fault_manager.toggle_cuda_faults(enable)
@@ -481,9 +474,7 @@ class ManagedDeployment:
 
     async def remove_node_affinity(self, delete_pods: bool = True) -> None:
         await self.hw_fault_manager.remove_node_affinity(delete_pods)
-        self._generation = self.hw_fault_manager.generation
 
     async def cleanup_cuda_spec_without_restart(self) -> None:
         """The specification is what it was; pods that run keep what they have until they end."""
         await self.hw_fault_manager.cleanup_cuda_spec_without_restart()
-        self._generation = self.hw_fault_manager.generation

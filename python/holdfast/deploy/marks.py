@@ -7,6 +7,7 @@ import os
 import uuid
 
 from holdfast.deploy.kinds import Object, labels_of
+from holdfast.deploy.times import end_in, is_past
 
 RUN = "holdfast.dev/run"
 MADE_BY = "holdfast.dev/made-by"  # Which ManagedDeployment of the run.
@@ -23,10 +24,17 @@ def marked(thing: Object, run: str, by: str) -> Object:
     """The object with the marks, in place. `by`: who of the run makes it."""
     metadata = thing["metadata"]
     metadata["labels"] = {**metadata.get("labels", {}), RUN: run, MADE_BY: by}
-    expires = (datetime.datetime.now(datetime.timezone.utc) + _LIFE).strftime("%Y-%m-%dT%H:%M:%SZ")
-    metadata["annotations"] = {**metadata.get("annotations", {}), EXPIRES: expires}
+    metadata["annotations"] = {**metadata.get("annotations", {}), EXPIRES: end_in(_LIFE)}
     return thing
 
 
 def is_made_by(thing: Object, by: str) -> bool:
     return labels_of(thing).get(MADE_BY) == by
+
+
+def is_over(thing: Object) -> bool:
+    """Whether its time is up; False where somebody has changed that: not ours to judge."""
+    try:
+        return is_past(str((thing["metadata"].get("annotations") or {}).get(EXPIRES, "")))
+    except ValueError:
+        return False

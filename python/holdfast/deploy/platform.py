@@ -8,7 +8,7 @@ from holdfast.deploy.kinds import CLAIM, POD, SERVICE, STATEFUL_SET, Object, is_
 from holdfast.deploy.marks import is_made_by, marked
 
 NAMES = {"nats": "dynamo-platform-nats", "etcd": "dynamo-platform-etcd"}
-_PORTS = {"nats": 4222, "etcd": 2379}
+PORTS = {"nats": 4222, "etcd": 2379}
 _IMAGES = {"nats": "nats:2.9", "etcd": "etcd:3.4"}
 _COMPONENT = "app.kubernetes.io/component"
 
@@ -17,7 +17,7 @@ def _commands(part: str) -> list[str]:
     # Pods of the local cluster share this machine, so each listens on its own address.
     here = "$(POD_IP)"
     if part == "nats":
-        return ["nats-server", "-a", here, "-p", str(_PORTS[part])]
+        return ["nats-server", "-a", here, "-p", str(PORTS[part])]
     client, peer = f"http://{here}:2379", f"http://{here}:2380"
     return [
         "etcd", "--data-dir", "/data/etcd", "--unsafe-no-fsync", "--listen-client-urls", client, "--advertise-client-urls", client,
@@ -31,10 +31,10 @@ def _stateful_set(part: str, namespace: str) -> Object:
         "name": part,
         "image": _IMAGES[part],
         "command": _commands(part),
-        "ports": [{"containerPort": _PORTS[part]}],
+        "ports": [{"containerPort": PORTS[part]}],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-        "readinessProbe": {"tcpSocket": {"port": _PORTS[part]}, "periodSeconds": 2},
+        "readinessProbe": {"tcpSocket": {"port": PORTS[part]}, "periodSeconds": 2},
     }
     spec = {"containers": [container], "volumes": [{"name": "data", "emptyDir": {}}], "terminationGracePeriodSeconds": 5}
     return {
@@ -52,7 +52,7 @@ def _service(part: str, namespace: str) -> Object:
     metadata = {"name": NAMES[part], "namespace": namespace, "labels": {_COMPONENT: part}}
     return {
         "metadata": metadata,
-        "spec": {"selector": {_COMPONENT: part}, "ports": [{"port": _PORTS[part], "targetPort": _PORTS[part]}]},
+        "spec": {"selector": {_COMPONENT: part}, "ports": [{"port": PORTS[part], "targetPort": PORTS[part]}]},
     }
 
 

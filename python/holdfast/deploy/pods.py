@@ -172,18 +172,18 @@ class PodProcess:
 class PortForward:
     """A port of this machine's loopback that leads to a pod's. stop() it, or use it as `with`; the deployment stops what is left."""
 
-    def __init__(self, connection: Connection, namespace: str, pod: str, port: int, local_port: int = 0) -> None:
+    def __init__(self, connection: Connection, namespace: str, pod: str, port: int) -> None:
         self._connection = connection
         self.pod, self.namespace, self.remote_port = pod, namespace, port
-        self._server: Optional[asyncio.AbstractServer] = connection.call(self._listen(local_port))
+        self._server: Optional[asyncio.AbstractServer] = connection.call(self._listen())
         self.local_port = int(self._server.sockets[0].getsockname()[1])  # type: ignore[attr-defined]
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.local_port}"
 
-    async def _listen(self, local_port: int) -> asyncio.AbstractServer:
-        return await asyncio.start_server(self._serve, "127.0.0.1", local_port)
+    async def _listen(self) -> asyncio.AbstractServer:
+        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

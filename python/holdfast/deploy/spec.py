@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 import yaml
 
 from holdfast.deploy.errors import BadSpec
-from holdfast.deploy.kinds import GRAPH, Object
+from holdfast.deploy.kinds import GRAPH, Object, service_gpus
 from holdfast.deploy.words import Words
 
 _MODEL = ("--model", "--model-path")
@@ -90,7 +90,7 @@ class ServiceSpec:
 
     @property
     def gpus(self) -> int:
-        return int(((self._raw.get("resources") or {}).get("limits") or {}).get("gpu", 0))
+        return service_gpus(self._raw)
 
     @gpus.setter
     def gpus(self, number: int) -> None:

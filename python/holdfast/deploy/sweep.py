@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from typing import Callable, Optional
 
@@ -26,7 +25,7 @@ from holdfast.deploy.kinds import (
     name_of,
     namespace_of,
 )
-from holdfast.deploy.marks import EXPIRES, RUN
+from holdfast.deploy.marks import RUN, is_over
 from holdfast.deploy.pods import PortForward
 from holdfast.deploy.record import OWNER, nodes_in
 from holdfast.faults import FaultClient, FaultError
@@ -48,16 +47,7 @@ class Choice:
         run = labels_of(thing).get(RUN)
         if run is None:
             return False
-        return self._everything or run == self._run or (self._run is None and _is_over(thing))
-
-
-def _is_over(thing: Object) -> bool:
-    text = str((thing["metadata"].get("annotations") or {}).get(EXPIRES, ""))
-    try:
-        end = datetime.datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
-    except ValueError:
-        return False  # Somebody has changed it: not ours to judge.
-    return end < datetime.datetime.now(datetime.timezone.utc)
+        return self._everything or run == self._run or (self._run is None and is_over(thing))
 
 
 def sweep(access: Access, choice: Choice, tell: Tell) -> list[str]:

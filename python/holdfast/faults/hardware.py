@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from holdfast.faults.errors import BadFault, FaultError, FaultNotSeen
+from holdfast.faults.kernel_lines import XID, NewLines
 from holdfast.faults.page import xid_table
 from holdfast.faults.service import FaultClient, Service, service
 
-_XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+),")
+_XID = re.compile(XID)
 # What the program that was hit can do about it by itself. For these nobody takes a node out of use.
 _HARMLESS = ("none", "restart_app")
 
@@ -82,17 +83,11 @@ class LocalNode:
 
     def __init__(self, name: str, kernel_log: Path) -> None:
         self.name = name
-        self._log = kernel_log
-        self._read_to = kernel_log.stat().st_size if kernel_log.exists() else 0
+        self._lines = NewLines(kernel_log)
         self.cordoned_by: list[tuple[str, int]] = []  # PCI address, XID.
 
     def look(self) -> None:
-        with self._log.open("rb") as file:
-            file.seek(self._read_to)
-            new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
+        for line in self._lines.read():
             found = _XID.search(line)
             if found and is_fatal(int(found.group(2))):
                 self.cordoned_by.append((found.group(1), int(found.group(2))))

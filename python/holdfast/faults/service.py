@@ -8,7 +8,6 @@ import json
 import os
 import re
 import selectors
-import signal
 import ssl
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 from holdfast.engine_path import find_engine
 from holdfast.faults.errors import FaultError
 from holdfast.faults.page import with_shim
+from holdfast.procs import end_child
 
 URL = "FAULT_INJECTION_API"
 TOKEN = "HOLDFAST_FAULTD_TOKEN"
@@ -135,11 +135,7 @@ def service(*, node: Optional[str] = None, env: Optional[dict[str, str]] = None)
             url = _url_of(process)
             yield Service(url, (folder / "token").read_text().strip(), folder, kernel_log)
         finally:
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_START)
-            process.kill()
-            process.wait()
+            end_child(process, _START)
             assert process.stdout is not None
             process.stdout.close()
             subprocess.run([find_engine(), "sweep", "--state", str(folder)], stdout=subprocess.DEVNULL, timeout=_START, check=True)

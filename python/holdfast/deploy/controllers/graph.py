@@ -18,14 +18,27 @@ from typing import Any, Optional
 from holdfast.deploy.api import Api
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.informer import Informers
-from holdfast.deploy.kinds import GRAPH, POD, REPLICA_SET, SERVICE, Kind, Object, is_leaving, is_ready, labels_of, name_of, namespace_of
+from holdfast.deploy.kinds import (
+    GRAPH,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+    Kind,
+    Object,
+    is_leaving,
+    is_ready,
+    labels_of,
+    name_of,
+    namespace_of,
+    service_gpus,
+)
+from holdfast.deploy.platform import NAMES, PORTS
 
 GRAPH_LABEL = "nvidia.com/dynamo-graph-deployment-name"
 COMPONENT = "nvidia.com/dynamo-component"
 COMPONENT_TYPE = "nvidia.com/dynamo-component-type"
 SELECTOR = "nvidia.com/selector"
 PORT, SYSTEM_PORT = 8000, 9090
-PLATFORM = "dynamo-platform"
 # A hash of the template, on the ReplicaSet and its pods. A real API fills in what a template leaves out, so those cannot be compared.
 MADE_OF = "holdfast.dev/made-of"
 
@@ -131,13 +144,10 @@ def _amount(value: Any, of: int) -> int:
 def _platform(seen: Informers, namespace: str) -> list[Object]:
     """Where NATS and etcd of that namespace are: by address, since not every cluster has names."""
     found = []
-    for service, variable, text in (
-        (f"{PLATFORM}-nats", "NATS_SERVER", "nats://{}:4222"),
-        (f"{PLATFORM}-etcd", "ETCD_ENDPOINTS", "http://{}:2379"),
-    ):
-        thing = seen[SERVICE].find(namespace, service)
+    for part, variable, scheme in (("nats", "NATS_SERVER", "nats"), ("etcd", "ETCD_ENDPOINTS", "http")):
+        thing = seen[SERVICE].find(namespace, NAMES[part])
         if thing is not None and thing["spec"].get("clusterIP"):
-            found.append({"name": variable, "value": text.format(thing["spec"]["clusterIP"])})
+            found.append({"name": variable, "value": f"{scheme}://{thing['spec']['clusterIP']}:{PORTS[part]}"})
     return found
 
 
@@ -183,7 +193,6 @@ def _container(graph: Object, service_name: str, service: Object, platform: list
         {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
     ]
     environment += [*(graph["spec"].get("envs") or []), *(service.get("envs") or []), *(given.pop("env", None) or [])]
-    gpus = ((service.get("resources") or {}).get("limits") or {}).get("gpu")
     container: Object = {
         "name": "main",
         "ports": [{"containerPort": port}],
@@ -194,7 +203,7 @@ def _container(graph: Object, service_name: str, service: Object, platform: list
     }
     if frontend:
         container["command"] = ["python3", "-m", "dynamo.frontend"]
-    if gpus:
+    if gpus := service_gpus(service):
         container["resources"] = {"limits": {"nvidia.com/gpu": str(gpus)}}
     if service.get("envFromSecret"):
         container["envFrom"] = [{"secretRef": {"name": service["envFromSecret"]}}]

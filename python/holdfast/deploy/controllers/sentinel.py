@@ -21,6 +21,9 @@ from holdfast.deploy.change import change, set_condition, tell
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.informer import Informers
 from holdfast.deploy.kinds import NODE, POD, Object, condition, is_leaving, labels_of, name_of, namespace_of
+from holdfast.deploy.times import now, seconds_since
+from holdfast.faults.hardware import is_fatal
+from holdfast.faults.kernel_lines import XID, NewLines
 from holdfast.faults.page import xid_table
 
 STATE = "dgxc.nvidia.com/nvsentinel-state"
@@ -31,9 +34,8 @@ IS_CORDONED = "quarantineHealthEventIsCordoned"
 CHECK = "SysLogsXIDError"
 SYSTEM = re.compile(r"kube-.*|default|fault-injection-system|nvsentinel")
 
-_LINE = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+), (.*)")
+_LINE = re.compile(XID + " .*")
 _LOOK = 0.05  # Seconds; a file has no watch.
-# Where the remedy is to start the program again, or none, no node is taken out of use.
 _ACTIONS = {"none": "NONE", "restart_app": "NONE", "reset_gpu": "COMPONENT_RESET", "restart_machine": "RESTART_BM"}
 
 
@@ -46,10 +48,6 @@ class Drain:
     seconds: float = 3.0
 
 
-def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def action_for(xid: int) -> str:
     entry = next((entry for entry in xid_table() if entry["xid"] == xid), None)
     return _ACTIONS.get(entry["remedy"], "CONTACT_SUPPORT") if entry else "CONTACT_SUPPORT"
@@ -60,16 +58,15 @@ def health_event(node: str, line: str) -> Optional[Object]:
     found = _LINE.search(line)
     if found is None:
         return None
-    action = action_for(int(found[2]))
     return {
         "version": 1,
         "agent": "syslog-health-monitor",
         "componentClass": "GPU",
         "checkName": CHECK,
-        "isFatal": action != "NONE",
+        "isFatal": is_fatal(int(found[2])),
         "isHealthy": False,
         "message": found[0],
-        "recommendedAction": action,
+        "recommendedAction": action_for(int(found[2])),
         "errorCode": [found[2]],
         "entitiesImpacted": [{"entityType": "PCI", "entityValue": found[1]}],
         "generatedTimestamp": now(),
@@ -86,17 +83,10 @@ async def run(api: Api, logs: Mapping[str, Path], drain: Drain) -> None:
 
 
 async def _monitor(api: Api, node: str, log: Path) -> None:
-    position = log.stat().st_size
+    lines = NewLines(log)
     while True:
         await asyncio.sleep(_LOOK)
-        if log.stat().st_size == position:
-            continue
-        with log.open("rb") as file:
-            file.seek(position)
-            new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        position += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
+        for line in lines.read():
             if (event := health_event(node, line)) is not None:
                 with contextlib.suppress(ApiError):  # The node has gone.
                     await _take(api, event)
@@ -191,10 +181,7 @@ def _is_users(pod: Object) -> bool:
 
 
 def _age(events: list[Object]) -> float:
-    if not events:
-        return 0.0
-    begun = datetime.datetime.strptime(events[0]["generatedTimestamp"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=datetime.timezone.utc)
-    return (datetime.datetime.now(datetime.timezone.utc) - begun).total_seconds()
+    return seconds_since(events[0]["generatedTimestamp"]) if events else 0.0
 
 
 async def _state(api: Api, node: Object, state: str) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Optional
 
 from holdfast.deploy.api import Access
 from holdfast.deploy.errors import DeployError
+from holdfast.procs import end_child
 
 _START = 30.0  # Seconds.
 _LOOK = 0.01
@@ -67,11 +67,7 @@ def cluster(
         try:
             yield _wait(process, made, log)
         finally:
-            process.send_signal(signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_START)
-            process.kill()
-            process.wait()
+            end_child(process, _START)
     finally:
         if folder is None:
             shutil.rmtree(made, ignore_errors=True)

@@ -47,5 +47,5 @@ class Addresses:
 
     def give_back(self, address: str) -> None:
         number = int(address.rpartition(".")[2])
-        # Last in, last out: a late packet of an old pod's should not meet a new one.
+        # First in, first out: a late packet of an old pod's should not meet a new one.
         (self._services if number >= 200 else self._pods).insert(0, number)

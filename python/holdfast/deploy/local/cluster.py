@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
 import os
 import secrets
 import shutil
 import signal
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
 
+from holdfast import crash
 from holdfast.deploy.agents import KERNEL_LOG, STATE_PATH, SYSTEM, TOKEN_SECRET, agent
 from holdfast.deploy.api import Access, Api
 from holdfast.deploy.controllers import graph, sentinel
@@ -29,13 +30,11 @@ from holdfast.deploy.local.store import Store, reconcile_always
 from holdfast.faults.page import shim_path
 from holdfast.simgpu import Device
 
-_PR_SET_PDEATHSIG = 1
-
 
 async def serve(folder: Path, nodes: list[list[Device]], *, drain: sentinel.Drain, with_parent: bool) -> None:
     """Until SIGTERM or SIGINT. Writes `access.json` in the folder when it can be used. `with_parent`: ends when its parent does."""
     if with_parent:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        crash.die_with_parent(os.getppid(), signal.SIGTERM)
     os.umask(0o077)  # The token, and what a secret has, are this user's alone.
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -90,8 +89,6 @@ async def _begin(stack: contextlib.AsyncExitStack, folder: Path, nodes: list[lis
 def _die_of(task: asyncio.Future[None]) -> None:
     """A cluster without one of its controllers would only let everybody wait."""
     if not task.cancelled() and (problem := task.exception()) is not None:
-        import traceback
-
         traceback.print_exception(type(problem), problem, problem.__traceback__)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
+import functools
 import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+from holdfast import crash
 from holdfast.deploy.kinds import Object
-from holdfast.deploy.local.store import now
+from holdfast.deploy.times import now
 
 MARK = "HOLDFAST_POD_UID"
-_PR_SET_PDEATHSIG = 1
 # Seconds before it is begun again: a kubelet takes 10, doubled up to 300; who tests here does not have that long.
 _BACKOFF = (0.0, 1.0, 2.0, 4.0, 8.0)
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def kill_marked(uid: str) -> None:
@@ -51,7 +46,7 @@ async def start(command: list[str], environment: Mapping[str, str], folder: Path
     """Raises OSError where it cannot be run."""
     return await asyncio.create_subprocess_exec(
         *command, env=dict(environment), cwd=folder, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-        preexec_fn=_die_with_parent, **streams,
+        preexec_fn=functools.partial(crash.die_with_parent, os.getpid()), **streams,
     )  # fmt: skip
 
 

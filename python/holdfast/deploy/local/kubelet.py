@@ -16,7 +16,8 @@ from holdfast.deploy.kinds import NODE, POD, Object, gpus_of, is_leaving, name_o
 from holdfast.deploy.local import container as containers
 from holdfast.deploy.local.addresses import Addresses
 from holdfast.deploy.local.pod import Pod
-from holdfast.deploy.local.store import Change, Store, now
+from holdfast.deploy.local.store import Change, Store
+from holdfast.deploy.times import now
 from holdfast.simgpu import Device, Simgpu
 
 _ALL = [-1]

@@ -13,7 +13,7 @@ from holdfast.deploy.local import container as containers
 from holdfast.deploy.local import images, probe
 from holdfast.deploy.local.container import MARK, Container
 from holdfast.deploy.local.environment import CannotRun, Volumes, command_of, program, variables
-from holdfast.deploy.local.store import now
+from holdfast.deploy.times import now
 
 if TYPE_CHECKING:
     from holdfast.deploy.local.kubelet import Node
@@ -87,7 +87,6 @@ class Pod:
             LISTEN: self.address,
         }
         values = variables(self._node.store, described, spec, base)
-        # Values may contain spaces, but paths of libraries are not to be lost by a LD_LIBRARY_PATH of the pod's.
         values = {name: volumes.translate(spec, value) for name, value in values.items()}
         command = [volumes.translate(spec, word) for word in command_of(spec, _USUAL.get(images.name_in(image), []), values)]
         self.folder.mkdir(parents=True, exist_ok=True)

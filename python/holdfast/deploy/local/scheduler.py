@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from typing import Optional
 
 from holdfast.deploy.kinds import NODE, POD, Object, condition, gpus_of, labels_of, name_of
-from holdfast.deploy.local.store import Store, now
+from holdfast.deploy.local.store import Store
+from holdfast.deploy.times import now
 
 _OVER = ("Succeeded", "Failed")
 GPU = "nvidia.com/gpu"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import datetime
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -16,13 +15,10 @@ from typing import Any, Callable, Optional
 
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.kinds import EVENT, KINDS, NAMESPACE, POD, Kind, Object, is_leaving, name_of, namespace_of
+from holdfast.deploy.times import now
 
 _REMEMBERED = 20000  # Changes; who asks for older ones is told to list again (410).
 _OVER = ("Succeeded", "Failed")
-
-
-def now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def merged(target: Any, patch: Any) -> Any:
