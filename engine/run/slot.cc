@@ -21,6 +21,12 @@ constexpr std::size_t kMaxFindings = std::size_t{64} << 20U;
 constexpr std::size_t kMaxLeaks = 200;
 constexpr std::size_t kMaxLeakText = 500;
 
+/// Only a worker that runs a test has a reason to.
+bool ends_or_asks(const wire::Json& frame) {
+  const std::string type = frame.value("t", "");
+  return type == "ask" || type == "done" || type == "settled";
+}
+
 std::vector<Leak> read_leaks(const wire::Json& frame) {
   std::vector<Leak> found;
   auto leaks = frame.find("leaks");
@@ -112,8 +118,11 @@ void Slot::on_frame(int number, wire::Json frame) {
     on_test_frame(std::move(frame));
   } else if (Zygote* zygote = numbered(number); zygote != nullptr) {
     on_zygote_frame(*zygote, frame);
+  } else if (worker_ != nullptr && worker_->number == number && ends_or_asks(frame)) {
+    // Between two tests: one of them has spoken in its name, and it still runs a test that the engine believes to be over.
+    discard_worker();
   }
-  // Otherwise a worker speaks between two tests; it will be asked when it is its turn.
+  // Anything else that a worker says between two tests is said again when it is its turn.
 }
 
 void Slot::on_end(int number, const std::string& problem) {
@@ -391,7 +400,11 @@ void Slot::start_attempt(const Order& order) {
 
 void Slot::on_test_frame(wire::Json frame) {
   const auto type = frame.find("t");
-  if (type != frame.end() && *type == "report" && frame.contains("report") && frame["report"].is_object()) {
+  if (attempt_.reused && ends_or_asks(frame) && frame.value("test", SIZE_MAX) != attempt_.test) {
+    // A test that wrote to its worker's socket: from then on the worker and the engine would talk of different tests, and each
+    // wait for the other.
+    on_test_hung_up("a frame that is not of this test");
+  } else if (type != frame.end() && *type == "report" && frame.contains("report") && frame["report"].is_object()) {
     attempt_.reports.push_back(std::move(frame["report"]));
   } else if (type != frame.end() && *type == "ask" && attempt_.reused && !asked_ && announced_.empty()) {
     asked_ = true;
@@ -427,7 +440,7 @@ void Slot::on_test_frame(wire::Json frame) {
     on_set_up(frame);
   } else if (type != frame.end() && *type == "at") {
     note_inner(frame.value("pid", 0));
-  } else if (type != frame.end() && (*type == "left" || *type == "opened" || *type == "closed")) {
+  } else if (type != frame.end() && (*type == "left" || *type == "opened" || *type == "closed") && frame.contains("node")) {
     host_.on_node(id_, attempt_.test, *type, frame.value("node", ""));
   } else if (attempt_.tearing_down && type != frame.end() && (*type == "forked" || *type == "exited" || *type == "checked")) {
     // What it had been asked before it was told to tear down.

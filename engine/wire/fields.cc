@@ -33,6 +33,7 @@ constexpr Known kKnown[] = {{"t", &Json::is_string},
                             {"maxrss", &Json::is_number_unsigned},
                             {"in", &Json::is_number_unsigned},
                             {"out", &Json::is_number_unsigned},
+                            {"test", &Json::is_number_unsigned},
                             {"status", &Json::is_number_integer}};
 
 }  // namespace

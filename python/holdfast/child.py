@@ -66,6 +66,8 @@ class TestRunner:
         self.slate = slate
         self.sock: Optional[socket.socket] = None
         self.owner = 0
+        # The number of a worker's test: the engine believes only what names it.
+        self.test = -1
         # What the engine has said of the resources that the test needs: id -> generation, and value, skip or problem.
         self.resources: dict[str, wire.Frame] = {}
         # The resource that this process makes, if it is that of one.
@@ -200,9 +202,9 @@ class TestRunner:
 
     def run_protocol(self, item: pytest.Item, expected_id: str) -> wire.Frame:
         """Setup, call and teardown. Returns the frame that says so, without the verdict."""
-        done: wire.Frame = {"t": "done"}
+        done: wire.Frame = {"t": "done", "test": self.test}
         if item.nodeid != expected_id:
-            self.send({"t": "done", "verdict": "error", "reason": f"collected {item.nodeid}, asked for {expected_id}"})
+            self.send({**done, "verdict": "error", "reason": f"collected {item.nodeid}, asked for {expected_id}"})
             os._exit(3)
         try:
             self.slate.enter(SETUP)
@@ -217,6 +219,24 @@ class TestRunner:
         if self.session.shouldstop or self.session.shouldfail:
             done["stop"] = str(self.session.shouldstop or self.session.shouldfail)
         return done
+
+    def hear(self, *kinds: str) -> wire.Frame:
+        """What the engine says next, which is one of these. Ends the process if it is not: the engine has gone, or a test has asked it
+        something in this process's name, and from then on every answer would be taken for that to another question."""
+        assert self.sock is not None
+        try:
+            frame = wire.receive_one(self.sock)
+        except wire.WireError as problem:  # Two answers at once.
+            self._end_out_of_step(str(problem))
+        if frame is None:
+            os._exit(0)
+        if frame.get("t") not in kinds:
+            self._end_out_of_step(f"`{frame.get('t')}` came, not {' or '.join(kinds)}")
+        return frame
+
+    def _end_out_of_step(self, why: str) -> NoReturn:
+        os.write(2, f"holdfast: this worker is out of step with the engine ({why}): has a test written to its socket?\n".encode())
+        os._exit(3)
 
     def forget_test(self) -> None:
         """A worker begins another test."""

@@ -24,8 +24,6 @@ from holdfast.slate import IDLE, TEARDOWN
 if TYPE_CHECKING:
     from holdfast.child import TestRunner
 
-_ASK = wire.encode({"t": "ask"})
-
 
 class Worker:
     def __init__(self, runner: TestRunner) -> None:
@@ -40,12 +38,13 @@ class Worker:
         _ask_before_teardown(self)
         runner = self.runner
         _look_for_leaks(runner, runner.item_of(order))
-        going: Optional[wire.Frame] = order
-        while going is not None and going["t"] == "go":
+        going = order
+        while going["t"] == "go":
             self._asked = False
             self._next = None
             runner.forget_test()
             runner.take_resources(going)
+            runner.test = int(going["test"])
             item = runner.item_of(going)
             began = _cpu()
             if runner.rank is not None:
@@ -70,7 +69,7 @@ class Worker:
             if done.get("poisoned"):
                 self._end_poisoned()
             went_on = following is not None and following.get("go")
-            going = {**(following or {}), "t": "go"} if went_on else self._receive()
+            going = {**(following or {}), "t": "go"} if went_on else runner.hear("go", "end")
         runner.slate.enter(TEARDOWN)
         state: Any = runner.session._setupstate
         if getattr(state, "stack", None):
@@ -92,12 +91,13 @@ class Worker:
         runner.report_done(done)
         if done["unsettled"]:
             left, good = rank.settle()
-            runner.send({"t": "settled", "spent": not good, "leaks": [{"kind": "mpi", "text": text} for text in left]})
+            leaks = [{"kind": "mpi", "text": text} for text in left]
+            runner.send({"t": "settled", "test": runner.test, "spent": not good, "leaks": leaks})
 
     def _end_poisoned(self) -> NoReturn:
         """Nothing more runs here. What was set up for several tests is torn down as far as it can be without a device."""
         self._coming.clear()
-        while (frame := self._receive()) is not None and frame["t"] != "end":
+        while self.runner.hear("go", "end")["t"] != "end":
             pass
         self.runner.slate.enter(TEARDOWN)
         try:
@@ -118,22 +118,15 @@ class Worker:
         return self.runner.item_of(self._next) if self._next is not None else None
 
     def _ask(self) -> Optional[wire.Frame]:
-        self.runner.send_bytes(_ASK)
-        answer = self._receive()
-        if answer is None or "test" not in answer:
+        self.runner.send({"t": "ask", "test": self.runner.test})
+        answer = self.runner.hear("next")
+        if "test" not in answer:
             return None
         self._coming.extend({**frame, "go": True} for frame in answer.get("then", ()))
         return answer
 
     def is_owner(self) -> bool:
         return os.getpid() == self.runner.owner
-
-    def _receive(self) -> Optional[wire.Frame]:
-        assert self.runner.sock is not None
-        frame = wire.receive_one(self.runner.sock)
-        if frame is None:
-            os._exit(0)  # The engine has gone.
-        return frame
 
 
 def _cpu() -> tuple[float, float]:

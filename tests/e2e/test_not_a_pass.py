@@ -89,11 +89,9 @@ def test_innocent(): pass
     assert "not a JSON object" in run.output
 
 
-def test_frames_with_fields_of_a_wrong_type_cost_that_test_alone(suite: Any) -> None:
-    suite.write(
-        test_it="""
-import json, os, socket
-import pytest
+# Writes a frame to every socket of the process; one of them is the engine's.
+SAYS = """
+import json, os, pytest
 def say(frame):
     data = json.dumps(frame).encode()
     for number in os.listdir("/proc/self/fd"):
@@ -102,6 +100,13 @@ def say(frame):
                 os.write(int(number), len(data).to_bytes(4, "little") + data)
         except OSError:
             pass
+"""
+
+
+def test_frames_with_fields_of_a_wrong_type_cost_that_test_alone(suite: Any) -> None:
+    suite.write(
+        test_it=SAYS
+        + """
 @pytest.mark.parametrize("frame", [
     {"t": "at", "pid": "one"}, {"t": "left", "node": 7}, {"t": 7}, {"t": "ready", "reason": [1]}, {"t": "report", "report": {"x": 1}},
     {"t": "report", "report": {"when": "call"}}, {"t": "done", "verdict": "passed", "exit": 3, "stop": [1], "shared": "no", "poisoned": 1, "leaks": 7,
@@ -117,3 +122,29 @@ def test_innocent(): pass
         assert len([nodeid for nodeid in run.verdicts if "::" in nodeid and not nodeid.startswith("worker ")]) == 9, run.output
         assert run.short()["test_innocent"] == "passed", run.output
         assert "INTERNALERROR" not in run.output and "Traceback" not in run.output
+
+
+def test_a_test_that_speaks_for_its_worker_does_not_bring_it_out_of_step(suite: Any) -> None:
+    suite.write(
+        test_it=SAYS
+        + """
+LIES = [{"t": "done", "verdict": "passed"}, {"t": "done", "verdict": "passed", "test": "own"}, {"t": "ask"}, {"t": "ask", "test": "own"},
+    {"t": "settled"}, {"t": "settled", "test": "own"}, {"t": "left", "node": ""}, {"t": "left", "node": "test_it.py"}, {"t": "left"}]
+@pytest.mark.parametrize("number", range(len(LIES)))
+def test_lies(number):
+    # Each is followed by one that tells the truth.
+    say({key: 2 * number if value == "own" else value for key, value in LIES[number].items()})
+@pytest.mark.parametrize("number", range(len(LIES)))
+def test_innocent(number): pass
+""",
+        conftest="""
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: (item.callspec.params["number"], "innocent" in item.name))
+""",
+    )
+    for _ in range(3):
+        run = suite.run("--hf-slots=1", "--hf-isolate=worker")
+        short = run.short()
+        assert [short[f"test_innocent[{number}]"] for number in range(9)] == ["passed"] * 9, run.output
+        assert all(f"test_lies[{number}]" in short for number in range(9)), run.output
+        assert short["test_lies[0]"] == short["test_lies[2]"] == short["test_lies[8]"] == "error", run.output
