@@ -13,6 +13,9 @@ _USAGE = """
   holdfast deploy status --folder FOLDER                its nodes and pods
   holdfast deploy plan SPEC [--namespace NAME] [--hw-faults] [--skip-service-restart] [--folder FOLDER]
                         what a ManagedDeployment would do (there), and how each of it is undone
+  holdfast deploy scenario FILE ...                     deploys, breaks, heals and checks as the files say, and writes a report of each
+                        [--check]                       only reads them: what would happen
+                        [--seed N] [--namespace NAME] [--folder FOLDER] [--report FOLDER]
   holdfast deploy sweep --folder FOLDER                 puts back what killed tests have left there two hours ago or earlier;
                         [--run ID | --all]              that of one run, of all runs
 
@@ -22,7 +25,7 @@ GPUS are those of a node each (2x80GiB, gpus.toml, none); otherwise there are tw
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Raises Mistake where the packages are missing."""
     parser.usage = _USAGE
-    actions = parser.add_subparsers(dest="action", required=True, prog="holdfast deploy", metavar="cluster|status|plan|sweep")
+    actions = parser.add_subparsers(dest="action", required=True, prog="holdfast deploy", metavar="cluster|status|plan|scenario|sweep")
     try:
         from holdfast.deploy.local import __main__ as local
     except ImportError as missing:
@@ -35,6 +38,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     planning.add_argument("--hw-faults", action="store_true", help="with the steps of hardware faults")
     planning.add_argument("--skip-service-restart", action="store_true")
     planning.add_argument("--folder", type=Path, help="of a local cluster that runs; otherwise an empty one is assumed")
+    scenario = actions.add_parser("scenario")
+    scenario.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    scenario.add_argument("--check", action="store_true")
+    scenario.add_argument("--seed", type=int, help="of what is drawn; otherwise the file's, otherwise a new one")
+    scenario.add_argument("--namespace", default="scenarios")
+    scenario.add_argument("--folder", type=Path, help="of a local cluster that runs; otherwise each has one of its own")
+    scenario.add_argument("--report", type=Path, default=Path("holdfast-scenarios"), help="where reports and logs go, a folder each")
     sweeping = actions.add_parser("sweep")
     sweeping.add_argument("--folder", type=Path, required=True)
     which = sweeping.add_mutually_exclusive_group()
@@ -51,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
             return _status(options.folder)
         if options.action == "plan":
             return _plan(options)
+        if options.action == "scenario":
+            return _scenarios(options)
         if options.action == "sweep":
             return _sweep(options)
         if (options.folder / "access.json").exists():
@@ -74,6 +86,38 @@ def _plan(options: argparse.Namespace) -> int:
         there = asyncio.run(There.look(found_in(options.folder).access, spec, options.namespace))
     print(table(plan(spec, options.namespace, there, hw_faults=options.hw_faults, skip_service_restart=options.skip_service_restart)))
     return 0
+
+
+def _scenarios(options: argparse.Namespace) -> int:
+    """1 where one has failed, or its deployment did not come."""
+    import asyncio
+
+    from holdfast.deploy.errors import DeployError
+    from holdfast.deploy.local import found_in
+    from holdfast.deploy.scenario import Scenario, ScenarioFailed, run_scenario
+
+    # All are read before anything is begun.
+    scenarios = {file: Scenario.read(file) for file in options.files}
+    stems = [file.stem for file in options.files]
+    if twice := {stem for stem in stems if stems.count(stem) > 1}:
+        raise Mistake(f"two files have the name {twice.pop()}, so their reports would have the same folder; run them one by one")
+    more = {"cluster": found_in(options.folder)} if options.folder is not None else {}
+    failed = 0
+    for file, scenario in scenarios.items():
+        print(f"{file}: {scenario.name}")
+        if options.check:
+            print(scenario.table())
+            continue
+        run = run_scenario(scenario, options.namespace, options.report / file.stem, seed=options.seed, told=print, **more)
+        try:
+            print(asyncio.run(run).summary())
+        except ScenarioFailed as problem:
+            print(problem)
+            failed += 1
+        except DeployError as problem:
+            print(f"holdfast deploy scenario: {file}: {problem}; report: {options.report / file.stem / 'report.html'}", file=sys.stderr)
+            failed += 1
+    return 1 if failed else 0
 
 
 def _sweep(options: argparse.Namespace) -> int:

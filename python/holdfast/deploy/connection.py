@@ -90,6 +90,10 @@ class Connection:
         """From a coroutine of another loop. Where that is cancelled, so is the work."""
         return await asyncio.wrap_future(self.submit(work))
 
+    def ring(self) -> None:
+        """From any thread: waits look again, since something has changed that is no object of the cluster."""
+        self._loop.call_soon_threadsafe(self.seen.ring)
+
     # ---- waits, in the thread
 
     async def until(self, what: str, seconds: float, look: Look, *, hint: Optional[Callable[[], str]] = None) -> float:

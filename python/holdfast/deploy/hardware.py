@@ -69,6 +69,8 @@ class HardwareFaults:
         self._xid = config.xid_type
         self._cuda: dict[str, list[str]] = {}  # node -> faults.
         self._injected: dict[str, tuple[str, str, int]] = {}  # fault -> node, mark, XID.
+        self._others: dict[str, str] = {}  # fault -> node.
+        self._healed: set[str] = set()
         self._nodes: dict[str, Found] = {}
 
     # ---- before
@@ -250,9 +252,37 @@ class HardwareFaults:
             raise DeployError(f"there is no node {name}")
         return node
 
+    async def inject(self, kind: str, node: Optional[str] = None, **body: Any) -> str:
+        """Any other fault of a node's fault service (docs/faultd.md): `memory`, `disk`, `gpu`, ... Returns its id."""
+        where = node or self.target_node
+        client = await asyncio.to_thread(self.client, where)
+        fault = await asyncio.to_thread(lambda: client.inject(kind, owner=self._owner, **body))
+        self._others[fault] = where
+        self._timeline.note("fault injected", fault=fault, node=where, kind=kind, **body)
+        return fault
+
+    async def recover(self, fault: str) -> dict[str, Any]:
+        """Heals one that inject_xid_fault() or inject() has given; its node's quarantine is over with it, if it was cordoned for that
+        alone. Returns the evidence of its end."""
+        node = self._node_of(fault)
+        ended = (await asyncio.to_thread(self._heal, node, [fault]))[0]
+        self._others.pop(fault, None)
+        self._healed.add(fault)
+        self._timeline.note("fault healed", fault=fault, evidence=ended)
+        if fault in self._injected and is_fatal(self._injected[fault][2]):
+            await self._connection.run(self._nodes[node].give_back(self._connection, node, [self._injected[fault][1]], _BACK))
+            self._timeline.note("node given back", node=node)
+        self._injected.pop(fault, None)
+        return ended
+
+    def _node_of(self, fault: str) -> str:
+        if fault in self._injected:
+            return self._injected[fault][0]
+        return self._others.get(fault) or self.target_node
+
     async def verify(self, fault: str) -> dict[str, Any]:
         """`verified` and `evidence`, by the fault service."""
-        node = self._injected[fault][0] if fault in self._injected else self.target_node
+        node = self._node_of(fault)
         return await asyncio.to_thread(lambda: self.client(node).verify(fault))
 
     async def wait_for_node_cordon(self, node: Optional[str] = None, timeout: float = 180.0) -> Object:
@@ -300,9 +330,12 @@ class HardwareFaults:
         for node, faults in self._cuda.items():
             await asyncio.to_thread(self._heal, node, faults)
         self._cuda = {}
-        for fault, (node, _, _) in self._injected.items():
+        for fault, node in [*((fault, node) for fault, (node, _, _) in self._injected.items()), *self._others.items()]:
+            if fault in self._healed:
+                continue  # recover() was interrupted.
             ended = await asyncio.to_thread(self._heal, node, [fault])
-            self._timeline.note("XID healed", fault=fault, evidence=ended[0])
+            self._timeline.note("fault healed", fault=fault, evidence=ended[0])
+        self._others = {}
 
     async def _nodes_back(self) -> None:
         """Only what was done for our faults: see quarantine.py."""

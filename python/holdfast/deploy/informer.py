@@ -80,7 +80,7 @@ class Informers:
     def __init__(self, api: Api, kinds: Sequence[Kind], namespace: str = "") -> None:
         self.api = api
         self._bells: list[asyncio.Event] = []
-        self._informers = {kind: Informer(api, kind, namespace if kind.namespaced else "", changed=self._ring) for kind in kinds}
+        self._informers = {kind: Informer(api, kind, namespace if kind.namespaced else "", changed=self.ring) for kind in kinds}
         self._tasks: list[asyncio.Task[None]] = []
 
     def __getitem__(self, kind: Kind) -> Informer:
@@ -99,7 +99,8 @@ class Informers:
     def silence(self, bell: asyncio.Event) -> None:
         self._bells.remove(bell)
 
-    def _ring(self) -> None:
+    def ring(self) -> None:
+        """Something that a wait looks at has changed."""
         for bell in self._bells:
             bell.set()
 

@@ -148,39 +148,39 @@ class ManagedDeployment:
 
     async def _enter(self) -> None:
         await self._make_namespace()
-        if self._graph.find():
+        if self.graph.find():
             raise NameTaken(
                 f"there is a deployment {self.name} in the namespace {self.namespace} already; "
                 "give this one another name, or remove that"
             )
-        self._platform = Platform(self._connected, self.namespace, self.run, self._by)
+        self._platform = Platform(self.connection, self.namespace, self.run, self._by)
         await self._platform.deploy(restart=not self.skip_service_restart)
         self.timeline.note("platform ready", made=self._platform.made)
         wanted = marked(copy.deepcopy(self.deployment_spec.spec()), self.run, self._by)
         self._made_graph = True
         try:
-            made = await self._connected.api.create(GRAPH, wanted)
+            made = await self.connection.api.create(GRAPH, wanted)
         except ApiError as error:
             if error.status == 409:
                 raise NameTaken(
                     f"a deployment {self.name} in the namespace {self.namespace} was made by somebody else just now"
                 ) from None
             raise
-        self._graph.written(made)
+        self.graph.written(made)
         seconds = await self._until_ready(self.ready_timeout)
         self.timeline.note("deployment ready", seconds=round(seconds, 3), pods=self._where())
 
     async def _make_namespace(self) -> None:
-        seen = self._connected.seen[NAMESPACE]
+        seen = self.connection.seen[NAMESPACE]
 
         def gone() -> tuple[bool, str]:
             there = seen.find("", self.namespace)
             return there is None or not is_leaving(there), "it is being removed"
 
-        await self._connected.until(f"the namespace {self.namespace}, which is being removed, to be gone", _GONE, gone)
+        await self.connection.until(f"the namespace {self.namespace}, which is being removed, to be gone", _GONE, gone)
         if seen.find("", self.namespace) is None:
             self._made_namespace = True
-            await self._connected.api.create(NAMESPACE, marked({"metadata": {"name": self.namespace}}, self.run, self._by))
+            await self.connection.api.create(NAMESPACE, marked({"metadata": {"name": self.namespace}}, self.run, self._by))
 
     async def _leave_for_sure(self, error: Optional[BaseException]) -> None:
         """Also where the test is being cancelled. Raises what went wrong here only where nothing else did."""
@@ -222,7 +222,7 @@ class ManagedDeployment:
         return problems
 
     async def _collect(self) -> None:
-        collector = Collector(self._connected, self.log_dir, self.logger)
+        collector = Collector(self.connection, self.log_dir, self.logger)
         for service, pods in self.get_pods().items() if self._made_graph else ():
             for pod in pods:
                 await collector.pod(service, pod.raw, self._port_of(service))
@@ -234,42 +234,43 @@ class ManagedDeployment:
         return self.deployment_spec.port if service == self.frontend_service_name else self.deployment_spec.system_port
 
     async def _remove_graph(self) -> None:
-        there = await self._connected.api.find(GRAPH, self.namespace, self.name)
+        there = await self.connection.api.find(GRAPH, self.namespace, self.name)
         if not self._made_graph or (there is not None and not is_made_by(there, self._by)):
             return
-        await self._connected.api.delete(GRAPH, self.namespace, self.name)
+        await self.connection.api.delete(GRAPH, self.namespace, self.name)
 
         def gone() -> tuple[bool, str]:
-            pods = self._graph.pods()
-            return not self._graph.find() and not pods, "; ".join(state_of(pod) for pod in pods) or "the deployment itself"
+            pods = self.graph.pods()
+            return not self.graph.find() and not pods, "; ".join(state_of(pod) for pod in pods) or "the deployment itself"
 
-        await self._connected.until(f"all of {self.name} to be gone", _GONE, gone)
+        await self.connection.until(f"all of {self.name} to be gone", _GONE, gone)
 
     async def _remove_platform(self) -> None:
         assert self._platform is not None
         await self._platform.remove()
 
     async def _remove_namespace(self) -> None:
-        seen = self._connected.seen[NAMESPACE]
-        there = await self._connected.api.find(NAMESPACE, "", self.namespace)
+        seen = self.connection.seen[NAMESPACE]
+        there = await self.connection.api.find(NAMESPACE, "", self.namespace)
         if not self._made_namespace or (there is not None and not is_made_by(there, self._by)):
             return
-        await self._connected.api.delete(NAMESPACE, "", self.namespace)
+        await self.connection.api.delete(NAMESPACE, "", self.namespace)
 
         def gone() -> tuple[bool, str]:
-            inside = self._connected.seen[POD].all()
+            inside = self.connection.seen[POD].all()
             return seen.find("", self.namespace) is None, "; ".join(state_of(pod) for pod in inside) or "it is being removed"
 
-        await self._connected.until(f"the namespace {self.namespace} to be gone", _GONE, gone)
+        await self.connection.until(f"the namespace {self.namespace} to be gone", _GONE, gone)
 
     @property
-    def _connected(self) -> Connection:
+    def connection(self) -> Connection:
+        """To the cluster, with its objects as they are now. Raises NotEntered."""
         if self._connection is None:
             raise NotEntered("the deployment is there inside of `async with` only")
         return self._connection
 
     @property
-    def _graph(self) -> Resource:
+    def graph(self) -> Resource:
         if self._connection is None or self._resource is None:
             raise NotEntered("the deployment is there inside of `async with` only")
         return self._resource
@@ -277,7 +278,7 @@ class ManagedDeployment:
     # ---- what is there
 
     def _where(self) -> dict[str, str]:
-        return {name_of(pod): str(pod["spec"].get("nodeName", "")) for pod in self._graph.pods() if not is_leaving(pod)}
+        return {name_of(pod): str(pod["spec"].get("nodeName", "")) for pod in self.graph.pods() if not is_leaving(pod)}
 
     def _names(self, service_names: Union[str, Sequence[str], None]) -> list[str]:
         if service_names is None:
@@ -287,9 +288,9 @@ class ManagedDeployment:
 
     def get_pods(self, service_names: Union[str, Sequence[str], None] = None) -> dict[str, list[Pod]]:
         """By service; without those that are about to go. Raises BadSpec for a service that is not there."""
-        pods = [pod for pod in self._graph.pods() if not is_leaving(pod)]
+        pods = [pod for pod in self.graph.pods() if not is_leaving(pod)]
         return {
-            name: [Pod(self._connected, pod) for pod in pods if labels_of(pod).get(COMPONENT) == name]
+            name: [Pod(self.connection, pod) for pod in pods if labels_of(pod).get(COMPONENT) == name]
             for name in self._names(service_names)
         }
 
@@ -302,27 +303,27 @@ class ManagedDeployment:
     def get_service(self, service_name: Optional[str] = None) -> Object:
         """The Service of a frontend. Raises DeployError."""
         name = f"{self.name}-{(service_name or self.frontend_service_name).lower()}"
-        found = self._connected.seen[SERVICE].find(self.namespace, name)
+        found = self.connection.seen[SERVICE].find(self.namespace, name)
         if found is None:
             raise DeployError(f"there is no Service {name}; frontends have one")
         return found
 
     def get_deployment_status(self) -> Object:
-        return self._graph.status()
+        return self.graph.status()
 
     def get_node(self, name: str) -> Object:
         """Raises DeployError."""
-        found = self._connected.seen[NODE].find("", name)
+        found = self.connection.seen[NODE].find("", name)
         if found is None:
             raise DeployError(
-                f"there is no node {name}; there are {', '.join(name_of(node) for node in self._connected.seen[NODE].all())}"
+                f"there is no node {name}; there are {', '.join(name_of(node) for node in self.connection.seen[NODE].all())}"
             )
         return found
 
     def get_pod_manifest_logs_metrics(self, service_name: str, pod: Pod, suffix: str = "") -> None:
         """Into log_dir, now."""
-        collector = Collector(self._connected, self.log_dir, self.logger)
-        self._connected.call(collector.pod(service_name, pod.raw, self._port_of(service_name), suffix))
+        collector = Collector(self.connection, self.log_dir, self.logger)
+        self.connection.call(collector.pod(service_name, pod.raw, self._port_of(service_name), suffix))
 
     def collect_metrics(self, phase: str) -> None:
         """Logs and metrics of all pods as they are now, with the phase in the files' names."""
@@ -332,15 +333,15 @@ class ManagedDeployment:
 
     def port_forward(self, pod: Pod, remote_port: int, max_connection_attempts: int = 3) -> PortForward:
         """Raises ApiError where nobody listens there, after so many attempts."""
-        self._connected.call(self._reach(pod, remote_port, max(1, max_connection_attempts)))
-        made = PortForward(self._connected, pod.namespace, pod.name, remote_port)
+        self.connection.call(self._reach(pod, remote_port, max(1, max_connection_attempts)))
+        made = PortForward(self.connection, pod.namespace, pod.name, remote_port)
         self._forwards.append(made)
         return made
 
     async def _reach(self, pod: Pod, port: int, attempts: int) -> None:
         for attempt in range(attempts):
             try:
-                return await self._connected.api.reach(pod.namespace, pod.name, port)
+                return await self.connection.api.reach(pod.namespace, pod.name, port)
             except ApiError:
                 if attempt == attempts - 1:
                     raise
@@ -351,14 +352,14 @@ class ManagedDeployment:
     async def wait_for_ready(self, timeout: float = 600.0) -> float:
         """Until the deployment, as it is written now, is ready. Returns seconds. Raises WaitFailed with what the pods and events
         say."""
-        return await self._connected.run(self._until_ready(timeout))
+        return await self.connection.run(self._until_ready(timeout))
 
     async def wait_for_unready(self, timeout: float = 600.0) -> float:
         def look() -> tuple[bool, str]:
-            ready = condition(self._graph.find(), "Ready")
+            ready = condition(self.graph.find(), "Ready")
             return ready.get("status") == "False", f"Ready is {ready.get('status')}"
 
-        return await self._connected.run(self._connected.until(f"{self.name} to be unready", timeout, look))
+        return await self.connection.run(self.connection.until(f"{self.name} to be unready", timeout, look))
 
     async def wait_for_all_pods_ready(self, timeout: float = 300.0, min_pods: Optional[int] = None) -> float:
         """All that the specification asks for, and at least `min_pods`."""
@@ -366,15 +367,15 @@ class ManagedDeployment:
 
         def look() -> tuple[bool, str]:
             self._give_up_if_hopeless()
-            pods = self._graph.pods()
+            pods = self.graph.pods()
             ready = sum(is_ready(pod) for pod in pods)
             others = [state_of(pod) for pod in pods if not is_ready(pod)]
-            return ready >= wanted and not others and self._graph.is_current(), f"{ready} of {wanted} are ready" + (
+            return ready >= wanted and not others and self.graph.is_current(), f"{ready} of {wanted} are ready" + (
                 f": {'; '.join(others)}" if others else ""
             )
 
-        return await self._connected.run(
-            self._connected.until(f"all pods of {self.name} to be ready", timeout, look, hint=self._warnings)
+        return await self.connection.run(
+            self.connection.until(f"all pods of {self.name} to be ready", timeout, look, hint=self._warnings)
         )
 
     async def wait_for_pods_on_healthy_nodes(self, exclude_node: str, timeout: float = 360.0) -> bool:
@@ -382,7 +383,7 @@ class ManagedDeployment:
         wanted = sum(service.replicas for service in self.deployment_spec.services)
 
         def look() -> tuple[bool, str]:
-            pods = self._graph.pods()
+            pods = self.graph.pods()
             there = [name_of(pod) for pod in pods if pod["spec"].get("nodeName") == exclude_node]
             ready = sum(is_ready(pod) for pod in pods)
             return (
@@ -391,31 +392,31 @@ class ManagedDeployment:
             )
 
         what = f"the pods of {self.name} to be ready on nodes other than {exclude_node}"
-        seconds = await self._connected.run(self._connected.until(what, timeout, look, hint=self._warnings))
+        seconds = await self.connection.run(self.connection.until(what, timeout, look, hint=self._warnings))
         self.timeline.note("pods on healthy nodes", seconds=round(seconds, 3), pods=self._where())
         return True
 
     async def _until_ready(self, timeout: float) -> float:
-        return await self._connected.until(f"{self.name} to be ready", timeout, self._look_ready, hint=self._warnings)
+        return await self.connection.until(f"{self.name} to be ready", timeout, self._look_ready, hint=self._warnings)
 
     def _look_ready(self) -> tuple[bool, str]:
         self._give_up_if_hopeless()
-        ready = condition(self._graph.find(), "Ready")
-        came = self._graph.is_current() and ready.get("status") == "True" and self._graph.status().get("state") == "successful"
-        others = "; ".join(state_of(pod) for pod in self._graph.pods() if not is_ready(pod))
+        ready = condition(self.graph.find(), "Ready")
+        came = self.graph.is_current() and ready.get("status") == "True" and self.graph.status().get("state") == "successful"
+        others = "; ".join(state_of(pod) for pod in self.graph.pods() if not is_ready(pod))
         return came, f"{ready.get('message', 'the operator has not looked at it')}" + (f"; {others}" if others else "")
 
     def _give_up_if_hopeless(self) -> None:
-        status = self._graph.status()
-        if status.get("state") == "failed" and self._graph.is_current():
+        status = self.graph.status()
+        if status.get("state") == "failed" and self.graph.is_current():
             raise Hopeless(f"the operator has refused it: {(status.get('conditions') or [{}])[0].get('message')}")
-        for pod in self._graph.pods():
+        for pod in self.graph.pods():
             for one in pod.get("status", {}).get("containerStatuses") or []:
-                if one.get("state", {}).get("waiting", {}).get("reason") in _HOPELESS and self._graph.is_current():
+                if one.get("state", {}).get("waiting", {}).get("reason") in _HOPELESS and self.graph.is_current():
                     raise Hopeless(f"it cannot come: {state_of(pod)}")
 
     def _warnings(self) -> str:
-        return warnings(self._connected.seen[EVENT].all(), self._graph.pods())
+        return warnings(self.connection.seen[EVENT].all(), self.graph.pods())
 
     # ---- changes
 
@@ -431,7 +432,7 @@ class ManagedDeployment:
 
     async def edit(self, edit: Callable[[Object], Any]) -> None:
         """Changes the resource; the waits then mean what it says now."""
-        await self._graph.edit(edit)
+        await self.graph.edit(edit)
 
     async def trigger_rolling_upgrade(self, service_names: Union[str, Sequence[str], None] = None) -> None:
         for name in self._names(service_names):

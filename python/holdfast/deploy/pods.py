@@ -138,15 +138,19 @@ class PodProcess:
     def running(self) -> bool:
         """Zombies do not run, nor does anything of a container that has ended since. Raises ApiError where the pod cannot be asked:
         that is no proof of an end."""
+        return self.state() not in ("", "Z", "X")
+
+    def state(self) -> str:
+        """The kernel's letter for it (T: stopped), as in /proc/PID/stat; empty when it has gone. Raises ApiError."""
         if self._container_gone():
-            return False
+            return ""
         try:
             code, state, _ = self.pod.exec(["sh", "-c", f"sed 's/.*) //' /proc/{self.pid}/stat 2>/dev/null"], check=False)
         except ApiError:
             if self._container_gone():  # In between.
-                return False
+                return ""
             raise
-        return code == 0 and state[:1] not in ("", "Z", "X")
+        return state[:1] if code == 0 else ""
 
     def _container_gone(self) -> bool:
         """Numbers of processes mean nothing in the next container."""

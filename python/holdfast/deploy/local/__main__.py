@@ -10,7 +10,7 @@ from pathlib import Path
 from holdfast import simgpu
 from holdfast.deploy.controllers.sentinel import Drain
 from holdfast.deploy.errors import DeployError
-from holdfast.deploy.local.cluster import serve
+from holdfast.deploy.local.serving import serve
 from holdfast.engine_path import EngineMissing
 
 MODES = ("Immediate", "AllowCompletion", "DeleteAfterTimeout")
