@@ -46,7 +46,7 @@ def test_the_ten_phases(suite, backend):
     for path in EXAMPLE.rglob("*"):
         if path.suffix in (".py", ".yaml"):
             suite.file(str(path.relative_to(EXAMPLE)), path.read_text())
-    run = suite.run("--enable-hw-faults", f"--hw-fault-backend={backend}", "--namespace=phases")
+    run = suite.run("test_hw_faults.py", "--enable-hw-faults", f"--hw-fault-backend={backend}", "--namespace=phases")
     assert run.code == 0 and set(run.verdicts.values()) == {"passed"}, run.output
     assert not any(run.notes.values()), run.notes
 

@@ -74,6 +74,7 @@ class Running:
     _forwards: dict[str, PortForward] = field(default_factory=dict)
     _count: int = 0
     _next: float = 0.0
+    _over: bool = False
 
     def __post_init__(self) -> None:
         self._stopping = threading.Event()
@@ -89,7 +90,7 @@ class Running:
 
     @property
     def running(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread.ident is not None and not self._over
 
     def stop(self) -> None:
         """Requests that are under way are ended and count as neither served nor failed. Raises DeployError where it does not end."""
@@ -114,6 +115,7 @@ class Running:
             for forward in self._forwards.values():
                 with contextlib.suppress(Exception):  # The connection may be gone.
                     await asyncio.to_thread(forward.stop)
+            self._over = True
             self.context.ring()
 
     async def _client(self, number: int) -> None:

@@ -107,18 +107,20 @@ class _Run:
         observing = self.deployment.connection.submit(context.observe())
         try:
             await self._events(context)
-            await self._heal(context)
-            for running in context.loads.values():
-                await asyncio.to_thread(running.stop)
-            self.report.take(context)
+            await self._quiet(context)
             for check in self.scenario.checks:
                 self.report.checks.append(await _evaluate(check, context))
         finally:
-            for running in context.loads.values():
-                # Also where this is cancelled: they must not go on.
-                await asyncio.shield(asyncio.to_thread(running.stop))
+            # Also where this is cancelled: what stands still would hold up the removal.
+            await asyncio.shield(self._quiet(context))
             observing.cancel()
-            self.report.take(context)
+
+    async def _quiet(self, context: Context) -> None:
+        """Nothing is broken, and nobody asks. The report has what has happened until then."""
+        await self._heal(context)
+        for running in context.loads.values():
+            await asyncio.to_thread(running.stop)
+        self.report.take(context)
 
     async def _events(self, context: Context) -> None:
         """Those without a trigger one after the other, the others beside them. The first that fails ends the sequence."""
@@ -186,9 +188,9 @@ async def _come(event: Event, context: Context) -> None:
     if event.at is not None:
         await asyncio.sleep(event.at - context.now())
     elif event.when is not None:
-        await event.when.wait(context, event.timeout)
+        await event.when.wait(context, event.limit)
     elif event.after is not None:
-        await Over(event.after).wait(context, event.timeout)
+        await Over(event.after).wait(context, event.limit)
 
 
 async def _evaluate(check: Check, context: Context) -> Checked:

@@ -22,20 +22,22 @@ from holdfast.deploy.spec import DeploymentSpec
 
 _STEPS = ("load", "stop", "wait", "fault", "heal", "upgrade")
 _TRIGGERS = ("name", "at", "when", "after", "timeout", "for")
-_LIMIT = 60.0  # Seconds.
+# Seconds.
+_LIMIT = 60.0
+_LONG = 3600.0
 
 
 @dataclass(frozen=True)
 class Event:
     """One follows the other, unless it has a trigger: `at` so many seconds after the scenario's begin, `when` something has come
-    (within `timeout` seconds), or `after` another event. Those with a trigger go on beside the others."""
+    (within `timeout` seconds, else 60), or `after` another event (else within an hour). Those with a trigger go on beside the rest."""
 
     step: Step
     name: str = ""
     at: Optional[float] = None
     when: Optional[Condition] = None
     after: Optional[str] = None
-    timeout: float = _LIMIT
+    timeout: Optional[float] = None
 
     def __post_init__(self) -> None:
         if sum(trigger is not None for trigger in (self.at, self.when, self.after)) > 1:
@@ -47,13 +49,18 @@ class Event:
     def has_trigger(self) -> bool:
         return self.at is not None or self.when is not None or self.after is not None
 
+    @property
+    def limit(self) -> float:
+        """Seconds for the trigger."""
+        return self.timeout if self.timeout is not None else _LONG if self.after is not None else _LIMIT
+
     def trigger(self) -> str:
         """In words."""
         if self.at is not None:
             return f", {self.at:g} s after the begin"
         if self.when is not None:
-            return f", when there is {said(self.when)} (within {self.timeout:g} s)"
-        return f", after {self.after} (within {self.timeout:g} s)" if self.after is not None else ""
+            return f", when there is {said(self.when)} (within {self.limit:g} s)"
+        return f", after {self.after} (within {self.limit:g} s)" if self.after is not None else ""
 
 
 @dataclass(frozen=True)
@@ -189,9 +196,7 @@ def _named(events: Sequence[Event]) -> list[Event]:
     made, used = [], {event.name for event in events if event.name}
     for event in events:
         if not event.name:
-            kind = event.step.fault if isinstance(event.step, Inject) else event.step
-            word = type(kind).__name__.lower()
-            name = next(name for number in range(1, len(events) + 2) if (name := f"{word}-{number}") not in used)
+            name = next(name for number in range(1, len(events) + 2) if (name := f"{event.step.word()}-{number}") not in used)
             event = dataclasses.replace(event, name=name)
             used.add(name)
         elif sum(one.name == event.name for one in events) > 1:
@@ -224,9 +229,9 @@ class _How:
 
     name: str = ""
     at: Optional[float] = None
-    when: Optional[dict[str, Any]] = None
+    when: Union[str, dict[str, Any], None] = None
     after: Optional[str] = None
-    timeout: float = _LIMIT
+    timeout: Optional[float] = None
     for_: Optional[float] = None
 
 
@@ -236,7 +241,7 @@ def _step(kind: str, given: Any, how: _How, where: str) -> Step:
     if kind == "load":
         return Start(build(Load, given, where))
     if kind == "wait":
-        return Wait(_condition(given, where), how.timeout)
+        return Wait(_condition(given, where), how.timeout if how.timeout is not None else _LIMIT)
     if kind == "fault":
         return Inject(_fault(given, where), how.for_)
     return build({"stop": Stop, "heal": Heal, "upgrade": Upgrade}[kind], given, where)

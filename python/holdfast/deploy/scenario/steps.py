@@ -30,6 +30,10 @@ class Step:
         """What it does, in a line."""
         return said(self)
 
+    def word(self) -> str:
+        """For the name of an event that has none."""
+        return type(self).__name__.lower()
+
 
 @dataclass(frozen=True)
 class Start(Step):
@@ -44,6 +48,9 @@ class Start(Step):
 
     def said(self) -> str:
         return said(self.load)
+
+    def word(self) -> str:
+        return "load"
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,9 @@ class Wait(Step):
     def said(self) -> str:
         return f"wait for {said(self.condition)}"
 
+    def word(self) -> str:
+        return type(self.condition).__name__.lower()
+
     def events(self) -> list[str]:
         return self.condition.events()
 
@@ -93,6 +103,9 @@ class Inject(Step):
 
     def said(self) -> str:
         return f"fault {said(self.fault)}" + (f", for {self.seconds:g} s" if self.seconds is not None else "")
+
+    def word(self) -> str:
+        return type(self.fault).__name__.lower()
 
 
 @dataclass(frozen=True)
