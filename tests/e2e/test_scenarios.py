@@ -120,6 +120,7 @@ def test_faults_overlap_and_heal_by_themselves_or_at_the_end(kube, tmp_path):
     assert outcomes(found) == {"short": "effective", "long": "effective"}
     short, long = found["faults"]
     assert short["begun"] < long["begun"] < short["ended"] < long["ended"]
+    assert short["ended"] - short["begun"] >= 0.5
     assert set(long["evidence"]["stopped"].values()) == {"T"} and "T" not in long["evidence"]["went_on"].values()
 
 
