@@ -240,7 +240,7 @@ MUTANTS = (
     Mutant('time-trigger-ignored', 'python/holdfast/deploy/scenario/runner.py', 'await asyncio.sleep(event.at - context.now())', 'pass', 'tests/e2e/test_scenarios.py -k triggers'),
     Mutant('for-ignored', 'python/holdfast/deploy/scenario/runner.py', '        await asyncio.sleep(seconds)\n        try:', '        try:', 'tests/e2e/test_scenarios.py -k overlap'),
     Mutant('page-unescaped', 'python/holdfast/deploy/scenario/page.py', 'return html.escape(str(value))', 'return str(value)', 'tests/unit/test_scenario_files.py -k page'),
-    Mutant('load-end-unheard', 'python/holdfast/deploy/scenario/load.py', '            self._over = True\n            self.context.ring()', '            self._over = True', 'tests/e2e/test_scenarios.py -k own_may_raise'),
+    Mutant('load-end-unheard', 'python/holdfast/deploy/scenario/load.py', '            self._over = True\n            self.context.ring()', '            self._over = True', 'tests/e2e/test_scenarios.py -k one_after_the_other'),
     Mutant('unknown-keys-pass', 'python/holdfast/deploy/scenario/reading.py', '    near = difflib', '    if words:\n        return words[0]\n    near = difflib', 'tests/unit/test_scenario_files.py -k cannot_be'),
 )  # fmt: skip
 
