@@ -15,8 +15,9 @@ from typing import Any, Callable
 
 import aiohttp
 import pytest
+from control_plane import ControlPlane, missing
 
-from holdfast.deploy import Access, Api, ApiError, DeployError, Unreachable, local
+from holdfast.deploy import Access, Api, ApiError, DeployError, Unreachable, access_from, local
 from holdfast.deploy.connection import Connection
 from holdfast.deploy.kinds import (
     CONFIG_MAP,
@@ -42,9 +43,9 @@ STANDIN = "holdfast-standin"
 class Cluster:
     """A local one, a namespace in it, and waits without sleeps."""
 
-    def __init__(self, found: local.Local, namespace: str) -> None:
-        self.found, self.namespace = found, namespace
-        self.connection = Connection(found.access, (NAMESPACE, NODE, POD, EVENT, SERVICE, REPLICA_SET, STATEFUL_SET), "")
+    def __init__(self, access: Access, namespace: str) -> None:
+        self.access, self.namespace = access, namespace
+        self.connection = Connection(access, (NAMESPACE, NODE, POD, EVENT, SERVICE, REPLICA_SET, STATEFUL_SET), "")
         self.connection.begin()
         self.api = self.connection.api
 
@@ -84,19 +85,42 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+    """A real API, without a node."""
+    if missing():
+        pytest.skip(missing())
+    with ControlPlane(tmp_path_factory.mktemp("control-plane")).running() as plane:
+        yield access_from(plane.kubeconfig)
+
+
+@pytest.fixture(scope="module")
 def shared() -> Iterator[local.Local]:
     with local.cluster() as found:
         yield found
 
 
-@pytest.fixture
-def cluster(shared: local.Local, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    made = Cluster(shared, f"t{abs(hash(request.node.name)) % 10**8}")
+@contextlib.contextmanager
+def namespace_in(access: Access, test: str) -> Iterator[Cluster]:
+    made = Cluster(access, f"t{abs(hash(test)) % 10**8}")
     made.call(made.api.create(NAMESPACE, {"metadata": {"name": made.namespace}}))
     yield made
     made.call(made.api.delete(NAMESPACE, "", made.namespace))
     made.until(lambda: not made.now(NAMESPACE, made.namespace))
     made.connection.close()
+
+
+@pytest.fixture
+def cluster(shared: local.Local, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    with namespace_in(shared.access, request.node.name) as made:
+        yield made
+
+
+@pytest.fixture(params=["local", "real"])
+def either(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The local cluster, and a real control plane: what is said of the one is so of the other."""
+    access = request.getfixturevalue("shared").access if request.param == "local" else request.getfixturevalue("real")
+    with namespace_in(access, request.node.name) as made:
+        yield made
 
 
 def refused(cluster: Cluster, status: int, work: Any) -> str:
@@ -109,21 +133,21 @@ def refused(cluster: Cluster, status: int, work: Any) -> str:
 # ---- the API
 
 
-def test_objects_are_made_once_changed_and_removed(cluster):
-    made = cluster.make(CONFIG_MAP, "a", data={"k": "1"})
+def test_objects_are_made_once_changed_and_removed(either):
+    made = either.make(CONFIG_MAP, "a", data={"k": "1"})
     assert made["metadata"]["uid"] and made["metadata"]["generation"] == 1 and made["kind"] == "ConfigMap"
-    assert "already exists" in refused(cluster, 409, cluster.api.create(CONFIG_MAP, made))
-    changed = cluster.call(cluster.api.patch(CONFIG_MAP, cluster.namespace, "a", {"data": {"k": None, "l": "2"}}))
+    assert "already exists" in refused(either, 409, either.api.create(CONFIG_MAP, made))
+    changed = either.call(either.api.patch(CONFIG_MAP, either.namespace, "a", {"data": {"k": None, "l": "2"}}))
     assert changed["data"] == {"l": "2"} and changed["metadata"]["generation"] == 1
     # What was read before is too old to be written.
-    assert "has been modified" in refused(cluster, 409, cluster.api.replace(CONFIG_MAP, {**made, "data": {}}))
-    same = cluster.call(cluster.api.replace(CONFIG_MAP, changed))
+    assert "has been modified" in refused(either, 409, either.api.replace(CONFIG_MAP, {**made, "data": {}}))
+    same = either.call(either.api.replace(CONFIG_MAP, changed))
     assert same["metadata"]["resourceVersion"] == changed["metadata"]["resourceVersion"]
-    assert cluster.call(cluster.api.delete(CONFIG_MAP, cluster.namespace, "a"))
-    assert not cluster.call(cluster.api.delete(CONFIG_MAP, cluster.namespace, "a"))
-    assert 'configmaps "a" not found' in refused(cluster, 404, cluster.api.get(CONFIG_MAP, cluster.namespace, "a"))
-    assert "namespaces" in refused(cluster, 404, cluster.api.create(CONFIG_MAP, {"metadata": {"name": "a", "namespace": "nowhere"}}))
-    assert "Required value" in refused(cluster, 422, cluster.api.create(CONFIG_MAP, {"metadata": {"namespace": cluster.namespace}}))
+    assert either.call(either.api.delete(CONFIG_MAP, either.namespace, "a"))
+    assert not either.call(either.api.delete(CONFIG_MAP, either.namespace, "a"))
+    assert 'configmaps "a" not found' in refused(either, 404, either.api.get(CONFIG_MAP, either.namespace, "a"))
+    assert "namespaces" in refused(either, 404, either.api.create(CONFIG_MAP, {"metadata": {"name": "a", "namespace": "nowhere"}}))
+    assert "Required value" in refused(either, 422, either.api.create(CONFIG_MAP, {"metadata": {"namespace": either.namespace}}))
 
 
 @pytest.mark.parametrize(
@@ -143,42 +167,42 @@ def test_what_nobody_could_run_is_not_taken(cluster, kind, spec, words):
     assert cluster.call(cluster.api.list(NODE))[0], "the cluster goes on"
 
 
-def test_status_and_the_rest_are_apart(cluster):
-    cluster.make(
+def test_status_and_the_rest_are_apart(either):
+    either.make(
         REPLICA_SET,
         "r",
         spec={"replicas": 0, "selector": {}, "template": {"metadata": {}, "spec": {"containers": []}}},
         status={"replicas": 9},
     )
-    cluster.until(lambda: cluster.now(REPLICA_SET, "r").get("status", {}).get("observedGeneration") == 1)
-    cluster.call(cluster.api.patch(REPLICA_SET, cluster.namespace, "r", {"status": {"mine": 1}, "spec": {"minReadySeconds": 1}}))
-    thing = cluster.call(cluster.api.get(REPLICA_SET, cluster.namespace, "r"))
+    either.until(lambda: either.now(REPLICA_SET, "r").get("status", {}).get("observedGeneration") == 1)
+    either.call(either.api.patch(REPLICA_SET, either.namespace, "r", {"status": {"mine": 1}, "spec": {"minReadySeconds": 1}}))
+    thing = either.call(either.api.get(REPLICA_SET, either.namespace, "r"))
     assert "mine" not in thing["status"] and thing["spec"]["minReadySeconds"] == 1 and thing["metadata"]["generation"] == 2
-    cluster.call(
-        cluster.api.patch(REPLICA_SET, cluster.namespace, "r", {"status": {"mine": 1}, "spec": {"minReadySeconds": 2}}, status=True)
+    either.call(
+        either.api.patch(REPLICA_SET, either.namespace, "r", {"status": {"mine": 1}, "spec": {"minReadySeconds": 2}}, status=True)
     )
-    thing = cluster.call(cluster.api.get(REPLICA_SET, cluster.namespace, "r"))
+    thing = either.call(either.api.get(REPLICA_SET, either.namespace, "r"))
     assert thing["status"]["mine"] == 1 and thing["spec"]["minReadySeconds"] == 1 and thing["metadata"]["generation"] == 2
 
 
-def test_watches_tell_what_selectors_want(cluster):
-    _, since = cluster.call(cluster.api.list(CONFIG_MAP, cluster.namespace))
-    cluster.make(CONFIG_MAP, "a", metadata={"labels": {"in": "1"}})
-    cluster.make(CONFIG_MAP, "b")
-    cluster.call(cluster.api.patch(CONFIG_MAP, cluster.namespace, "b", {"metadata": {"labels": {"in": "1"}}}))
-    cluster.call(cluster.api.patch(CONFIG_MAP, cluster.namespace, "a", {"data": {"k": "1"}}))
-    cluster.call(cluster.api.patch(CONFIG_MAP, cluster.namespace, "a", {"metadata": {"labels": None}}))
-    cluster.call(cluster.api.delete(CONFIG_MAP, cluster.namespace, "b"))
+def test_watches_tell_what_selectors_want(either):
+    _, since = either.call(either.api.list(CONFIG_MAP, either.namespace))
+    either.make(CONFIG_MAP, "a", metadata={"labels": {"in": "1"}})
+    either.make(CONFIG_MAP, "b")
+    either.call(either.api.patch(CONFIG_MAP, either.namespace, "b", {"metadata": {"labels": {"in": "1"}}}))
+    either.call(either.api.patch(CONFIG_MAP, either.namespace, "a", {"data": {"k": "1"}}))
+    either.call(either.api.patch(CONFIG_MAP, either.namespace, "a", {"metadata": {"labels": None}}))
+    either.call(either.api.delete(CONFIG_MAP, either.namespace, "b"))
 
     async def watch() -> list[tuple[str, str]]:
         found = []
-        async for kind, thing in cluster.api.watch(CONFIG_MAP, cluster.namespace, since=since, labels="in=1", seconds=10):
+        async for kind, thing in either.api.watch(CONFIG_MAP, either.namespace, since=since, labels="in=1", seconds=10):
             found.append((kind, name_of(thing)))
             if len(found) == 5:
                 return found
         return found
 
-    told = cluster.call(watch())
+    told = either.call(watch())
     assert told == [("ADDED", "a"), ("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "a"), ("DELETED", "b")]
 
 
@@ -187,12 +211,12 @@ def test_what_nobody_may_or_can(cluster):
         headers = {"Authorization": f"Bearer {token}", **more.pop("headers", {})}
         async with (
             aiohttp.ClientSession() as session,
-            session.request(more.pop("method", "GET"), cluster.found.access.server + path, headers=headers, **more) as answer,
+            session.request(more.pop("method", "GET"), cluster.access.server + path, headers=headers, **more) as answer,
         ):
             return answer.status, await answer.json()
 
     async def all_of_it() -> None:
-        token = str(cluster.found.access.token)
+        token = str(cluster.access.token)
         assert (await ask("/api/v1/pods", ""))[0] == 401 and (await ask("/api/v1/pods", token[:-1] + "x"))[0] == 401
         assert (await ask("/api/v1/nothing", token))[0] == 404 and (await ask("/apis/apps/v1", token))[0] == 404
         assert (await ask("/api/v1/namespaces/default/pods", token, method="POST", data="{"))[0] == 400
@@ -206,13 +230,13 @@ def test_what_nobody_may_or_can(cluster):
     asyncio.run(all_of_it())
 
 
-def test_an_owner_takes_what_it_owns_with_it(cluster):
-    owner = cluster.make(CONFIG_MAP, "owner")
+def test_an_owner_takes_what_it_owns_with_it(either):
+    owner = either.make(CONFIG_MAP, "owner")
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
-    cluster.make(SERVICE, "owned", metadata={"ownerReferences": [reference]}, spec={"ports": []})
-    cluster.until(lambda: cluster.now(SERVICE, "owned"))
-    cluster.call(cluster.api.delete(CONFIG_MAP, cluster.namespace, "owner"))
-    cluster.until(lambda: not cluster.now(SERVICE, "owned"))
+    either.make(SERVICE, "owned", metadata={"ownerReferences": [reference]}, spec={"ports": []})
+    either.until(lambda: either.now(SERVICE, "owned"))
+    either.call(either.api.delete(CONFIG_MAP, either.namespace, "owner"))
+    either.until(lambda: not either.now(SERVICE, "owned"))
 
 
 # ---- where pods go
@@ -506,8 +530,8 @@ def test_nothing_is_left_of_it(tmp_path, end):
 
 def test_two_beside_each_other(cluster):
     with local.cluster(["none"]) as other:
-        assert other.access.server != cluster.found.access.server
-        second = Cluster(other, "default")
+        assert other.access.server != cluster.access.server
+        second = Cluster(other.access, "default")
         second.pod("only-there", "sleep", "9")
         second.ready("only-there")
         assert not cluster.connection.seen[POD].find("default", "only-there")

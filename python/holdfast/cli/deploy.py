@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Optional
 
 from holdfast.cli.files import Mistake
+
+if TYPE_CHECKING:
+    from holdfast.deploy import Access
 
 _USAGE = """
   holdfast deploy cluster --folder FOLDER [GPUS ...]    a local cluster until Ctrl-C; tests use it with HOLDFAST_CLUSTER=FOLDER
@@ -19,6 +23,7 @@ _USAGE = """
   holdfast deploy sweep --folder FOLDER                 puts back what killed tests have left there two hours ago or earlier;
                         [--run ID | --all]              that of one run, of all runs
 
+In the place of --folder, --kubeconfig FILE [--context NAME] is a real cluster.
 GPUS are those of a node each (2x80GiB, gpus.toml, none); otherwise there are two nodes with two of 80 GiB."""
 
 
@@ -31,25 +36,51 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     except ImportError as missing:
         raise Mistake(str(missing)) from None
     local.arguments(actions.add_parser("cluster"))
-    actions.add_parser("status").add_argument("--folder", type=Path, required=True)
+    _cluster(actions.add_parser("status"), required=True)
     planning = actions.add_parser("plan")
     planning.add_argument("spec", type=Path)
     planning.add_argument("--namespace", default="fault-tolerance")
     planning.add_argument("--hw-faults", action="store_true", help="with the steps of hardware faults")
     planning.add_argument("--skip-service-restart", action="store_true")
-    planning.add_argument("--folder", type=Path, help="of a local cluster that runs; otherwise an empty one is assumed")
+    _cluster(planning, "otherwise an empty one is assumed")
     scenario = actions.add_parser("scenario")
     scenario.add_argument("files", type=Path, nargs="+", metavar="FILE")
     scenario.add_argument("--check", action="store_true")
     scenario.add_argument("--seed", type=int, help="of what is drawn; otherwise the file's, otherwise a new one")
     scenario.add_argument("--namespace", default="scenarios")
-    scenario.add_argument("--folder", type=Path, help="of a local cluster that runs; otherwise each has one of its own")
+    _cluster(scenario, "otherwise each has a local one of its own")
     scenario.add_argument("--report", type=Path, default=Path("holdfast-scenarios"), help="where reports and logs go, a folder each")
     sweeping = actions.add_parser("sweep")
-    sweeping.add_argument("--folder", type=Path, required=True)
+    _cluster(sweeping, required=True)
     which = sweeping.add_mutually_exclusive_group()
     which.add_argument("--run", help="the run's name ($HOLDFAST_RUN of the tests, the label holdfast.dev/run)")
     which.add_argument("--all", action="store_true", help="of all runs, also those that are going on")
+
+
+def _cluster(parser: argparse.ArgumentParser, otherwise: str = "", *, required: bool = False) -> None:
+    which = parser.add_mutually_exclusive_group(required=required)
+    which.add_argument("--folder", type=Path, help="of a local cluster that runs" + (f"; {otherwise}" if otherwise else ""))
+    which.add_argument("--kubeconfig", type=Path, help="of a real cluster")
+    parser.add_argument("--context", help="of the kubeconfig; otherwise its own")
+
+
+def _access(options: argparse.Namespace) -> Optional[Access]:
+    """None where no cluster was named."""
+    from holdfast.deploy import access_from
+    from holdfast.deploy.local import found_in
+
+    if options.context is not None and options.kubeconfig is None:
+        raise Mistake("--context NAME is one of a kubeconfig's; give it, too: --kubeconfig FILE")
+    if options.kubeconfig is not None:
+        return access_from(options.kubeconfig, options.context)
+    return found_in(options.folder).access if options.folder is not None else None
+
+
+def _named(options: argparse.Namespace) -> Access:
+    """Where one must be named, and argparse has seen to that."""
+    found = _access(options)
+    assert found is not None
+    return found
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,7 +89,7 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         if options.action == "status":
-            return _status(options.folder)
+            return _status(_named(options))
         if options.action == "plan":
             return _plan(options)
         if options.action == "scenario":
@@ -76,14 +107,14 @@ def run(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     import asyncio
 
-    from holdfast.deploy.local import found_in
     from holdfast.deploy.plan import There, plan, table
     from holdfast.deploy.spec import DeploymentSpec
 
     spec = DeploymentSpec(options.spec)
     there = There()
-    if options.folder is not None:
-        there = asyncio.run(There.look(found_in(options.folder).access, spec, options.namespace))
+    access = _access(options)
+    if access is not None:
+        there = asyncio.run(There.look(access, spec, options.namespace))
     print(table(plan(spec, options.namespace, there, hw_faults=options.hw_faults, skip_service_restart=options.skip_service_restart)))
     return 0
 
@@ -93,7 +124,6 @@ def _scenarios(options: argparse.Namespace) -> int:
     import asyncio
 
     from holdfast.deploy.errors import DeployError
-    from holdfast.deploy.local import found_in
     from holdfast.deploy.scenario import Scenario, ScenarioFailed, run_scenario
 
     # All are read before anything is begun.
@@ -101,14 +131,14 @@ def _scenarios(options: argparse.Namespace) -> int:
     stems = [file.stem for file in options.files]
     if twice := {stem for stem in stems if stems.count(stem) > 1}:
         raise Mistake(f"two files have the name {twice.pop()}, so their reports would have the same folder; run them one by one")
-    more = {"cluster": found_in(options.folder)} if options.folder is not None else {}
+    cluster = _access(options)
     failed = 0
     for file, scenario in scenarios.items():
         print(f"{file}: {scenario.name}")
         if options.check:
             print(scenario.table())
             continue
-        run = run_scenario(scenario, options.namespace, options.report / file.stem, seed=options.seed, told=print, **more)
+        run = run_scenario(scenario, options.namespace, options.report / file.stem, seed=options.seed, told=print, cluster=cluster)
         try:
             print(asyncio.run(run).summary())
         except ScenarioFailed as problem:
@@ -122,26 +152,24 @@ def _scenarios(options: argparse.Namespace) -> int:
 
 def _sweep(options: argparse.Namespace) -> int:
     """1 where something could not be put back."""
-    from holdfast.deploy.local import found_in
     from holdfast.deploy.sweep import Choice, sweep
 
-    problems = sweep(found_in(options.folder).access, Choice(run=options.run, everything=options.all), print)
+    problems = sweep(_named(options), Choice(run=options.run, everything=options.all), print)
     for problem in problems:
         print(f"holdfast deploy sweep: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 
-def _status(folder: Path) -> int:
+def _status(access: Access) -> int:
     import asyncio
 
     from holdfast.deploy.api import Api
     from holdfast.deploy.controllers.sentinel import STATE
     from holdfast.deploy.describe import state_of
     from holdfast.deploy.kinds import NODE, POD, labels_of, name_of, namespace_of
-    from holdfast.deploy.local import found_in
 
     async def show() -> None:
-        async with Api(found_in(folder).access) as api:
+        async with Api(access) as api:
             for node in (await api.list(NODE))[0]:
                 cordon = ", cordoned" if node["spec"].get("unschedulable") else ""
                 state = f", {labels_of(node)[STATE]}" if STATE in labels_of(node) else ""

@@ -16,8 +16,9 @@ except ImportError as _missing:
 
 from holdfast.deploy import local
 from holdfast.deploy.api import Access, Api
-from holdfast.deploy.errors import ApiError, BadSpec, DeployError, NameTaken, NotEntered, Unreachable, WaitFailed
+from holdfast.deploy.errors import ApiError, BadSpec, DeployError, NameTaken, NotEntered, NotLetIn, Unreachable, WaitFailed
 from holdfast.deploy.hardware import HardwareFaults
+from holdfast.deploy.kubeconfig import BadAccess, access_from
 from holdfast.deploy.managed import ManagedDeployment
 from holdfast.deploy.pods import Pod, PodProcess, PortForward
 from holdfast.deploy.spec import DeploymentSpec, ServiceSpec
@@ -26,6 +27,7 @@ __all__ = [
     "Access",
     "Api",
     "ApiError",
+    "BadAccess",
     "BadSpec",
     "DeployError",
     "DeploymentSpec",
@@ -33,11 +35,13 @@ __all__ = [
     "ManagedDeployment",
     "NameTaken",
     "NotEntered",
+    "NotLetIn",
     "Pod",
     "PodProcess",
     "PortForward",
     "ServiceSpec",
     "Unreachable",
     "WaitFailed",
+    "access_from",
     "local",
 ]

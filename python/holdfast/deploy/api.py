@@ -13,7 +13,7 @@ from typing import Any, Callable, Optional, Union
 
 import aiohttp
 
-from holdfast.deploy.errors import ApiError, Unreachable
+from holdfast.deploy.errors import ApiError, NotLetIn, Unreachable
 from holdfast.deploy.kinds import POD, Kind, Object
 
 _MERGE = "application/merge-patch+json"
@@ -30,6 +30,8 @@ class Access:
     server: str
     token: Union[str, Callable[[], Awaitable[str]], None] = None
     context: Optional[ssl.SSLContext] = None
+    # Where this is from, for errors.
+    source: str = ""
 
 
 class Api:
@@ -80,8 +82,17 @@ class Api:
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as problem:
             raise self._unreachable(problem) from None
         if answer.status >= 400:
-            raise _error(answer.status, said)
+            raise self._error(answer.status, said)
         return said
+
+    def _error(self, status: int, said: bytes) -> ApiError:
+        error = _error(status, said)
+        if status != 401:
+            return error
+        whose = f" of {self.access.source}" if self.access.source else ""
+        return NotLetIn(
+            status, error.reason, f"{error.message}: {self.access.server} does not take the credentials{whose}; have they expired?"
+        )
 
     def _unreachable(self, problem: BaseException) -> Unreachable:
         why = str(problem) or (
@@ -160,11 +171,11 @@ class Api:
                 self.access.server + kind.path(namespace), params=query, headers=headers, timeout=wait
             ) as answer:
                 if answer.status >= 400:
-                    raise _error(answer.status, await answer.read())
+                    raise self._error(answer.status, await answer.read())
                 async for line in answer.content:
                     said = json.loads(line)
                     if said["type"] == "ERROR":
-                        raise _error(int(said["object"].get("code", 500)), json.dumps(said["object"]).encode())
+                        raise self._error(int(said["object"].get("code", 500)), json.dumps(said["object"]).encode())
                     yield said["type"], said["object"]
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as problem:
             raise self._unreachable(problem) from None

@@ -23,6 +23,10 @@ class ApiError(DeployError):
         self.message = message
 
 
+class NotLetIn(ApiError):
+    """The API does not know who is asking (401). Whom it knows and refuses (403) it tells what they may not do, in an ApiError."""
+
+
 class Unreachable(DeployError, ConnectionError):
     """No API answers there."""
 

@@ -37,6 +37,7 @@ from holdfast.deploy.kinds import (
     labels_of,
     name_of,
 )  # fmt: skip
+from holdfast.deploy.kubeconfig import access_from
 from holdfast.deploy.marks import is_made_by, marked, new_run
 from holdfast.deploy.platform import Platform
 from holdfast.deploy.pods import Pod, PodProcess, PortForward
@@ -59,9 +60,10 @@ class ManagedDeployment:
     """Use it as `async with`. Inside of that the deployment is ready; afterwards everything that it has made is gone, and its logs are
     in `log_dir` (below $DYN_TEST_OUTPUT_PATH, if that is set).
 
-    `cluster`: a local one that runs (`local.cluster()`), or how to reach another; otherwise that in the folder $HOLDFAST_CLUSTER,
-    otherwise a local one of its own. `namespace` is made, and removed, if it is not there. `ready_timeout`: seconds. `settle`: first
-    waits, `settle_timeout` seconds at most, until no node has anything of an earlier test on it, for so many seconds without a break.
+    `cluster`: a local one that runs (`local.cluster()`), or how to reach another (`access_from()`); else $HOLDFAST_CLUSTER: that in
+    the folder of that name, or of the kubeconfig; otherwise a local one of its own. `namespace` is made, and removed, if it is not
+    there. `ready_timeout`: seconds. `settle`: first waits, `settle_timeout` seconds at most, until no node has anything of an earlier
+    test on it, for so many seconds without a break.
     """
 
     def __init__(
@@ -140,8 +142,8 @@ class ManagedDeployment:
 
     def _access(self) -> Access:
         chosen = self._cluster
-        if chosen is None and (folder := os.environ.get(CLUSTER)):
-            chosen = local.found_in(Path(folder))
+        if chosen is None and (named := os.environ.get(CLUSTER)):
+            chosen = access_from(named) if Path(named).is_file() else local.found_in(Path(named))
         if chosen is None:
             chosen = self._stack.enter_context(local.cluster())
         return chosen.access if isinstance(chosen, local.Local) else chosen
