@@ -20,7 +20,10 @@ BACKENDS = {
     "slurm": "a Slurm job",
     "pbs": "a PBS job",
     "lsf": "an LSF job",
+    "kubernetes": "this machine, with deployments on the cluster of KUBECONFIG",
 }
+# Those without a job.
+HERE = ("local", "kubernetes")
 # Words of sbatch that say how many tasks there are.
 _COUNTS = ("-n", "--ntasks", "--ntasks-per-node")
 
@@ -28,7 +31,7 @@ _COUNTS = ("-n", "--ntasks", "--ntasks-per-node")
 def settings(values: dict[str, Any], slots: str, journal: Path, cwd: Path, interactive: bool) -> Optional[dict[str, Any]]:
     """None for this machine. Raises pytest.UsageError."""
     name = str(values["hf_backend"])
-    if name == "local":
+    if name in HERE:
         _refuse_unused(values)
         return None
     from holdfast.jobs import system_named

@@ -371,7 +371,7 @@ def mpi_of(config: pytest.Config) -> tuple[str, list[str]]:
 def is_for_jobs(config: pytest.Config) -> bool:
     """Whether tests run in a job of a batch system."""
     values = {"hf_backend": value_of(config, config.option, OPTION["hf_backend"]), **pytest_parallel.job_values(config.option)}
-    return bool(values["hf_backend"] != "local")
+    return values["hf_backend"] not in backend.HERE
 
 
 def wants_leaks(config: pytest.Config) -> bool:

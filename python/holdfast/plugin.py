@@ -77,6 +77,7 @@ def _count(slots: str) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     if config.stash.get(_ENGINE, None) is not None:
         randomly.use_seed(config)
+    hw_faults.choose_cluster(config)
     config.addinivalue_line("markers", "forked: this test runs in a process of its own (holdfast, pytest-forked)")
     config.addinivalue_line("markers", "xdist_group(name): with --hf-dist=group, tests of one name go to one slot, in order (holdfast)")
     config.addinivalue_line("markers", "serial: nothing runs beside this test (holdfast)")

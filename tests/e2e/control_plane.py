@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -80,6 +81,7 @@ class ControlPlane:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._etcd, self._peer, self._api, self._managers, self._scheduler = _free_ports(5)
+        self._services = f"127.{random.randint(1, 15)}.{random.randint(1, 250)}"
         self.server = f"https://127.0.0.1:{self._api}"
         self.certificates = Certificates(folder / "pki", self.server)
         self.kubeconfig = folder / "pki" / "admin.kubeconfig"
@@ -87,7 +89,8 @@ class ControlPlane:
     @contextlib.contextmanager
     def running(self) -> Iterator[ControlPlane]:
         sign = self.certificates.sign
-        sign("apiserver", "/CN=kube-apiserver", "DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1")
+        sign("apiserver", "/CN=kube-apiserver", "DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1")
+        sign("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")
         sign("admin", "/O=system:masters/CN=admin")
         sign("kcm", "/CN=system:kube-controller-manager")
         sign("scheduler", "/CN=system:kube-scheduler")
@@ -139,7 +142,13 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki / 'sa.pub'}",
             f"--service-account-signing-key-file={pki / 'sa.key'}",
-            "--service-cluster-ip-range=10.96.0.0/16",
+            # Addresses of this machine, below those that local clusters take for their pods.
+            f"--service-cluster-ip-range={self._services}.0/24",
+            f"--kubelet-client-certificate={pki / 'kubelet-client.crt'}",
+            f"--kubelet-client-key={pki / 'kubelet-client.key'}",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--default-not-ready-toleration-seconds=5",
+            "--default-unreachable-toleration-seconds=5",
             "--allow-privileged=true",
         ]
 
@@ -155,6 +164,8 @@ class ControlPlane:
             "--use-service-account-credentials",
             f"--service-account-private-key-file={pki / 'sa.key'}",
             f"--root-ca-file={pki / 'ca.crt'}",
+            "--node-monitor-grace-period=10s",
+            "--node-monitor-period=2s",
         ]
 
     def _wait_for_api(self) -> None:

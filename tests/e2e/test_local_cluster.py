@@ -135,10 +135,13 @@ def refused(cluster: Cluster, status: int, work: Any) -> str:
 
 def test_objects_are_made_once_changed_and_removed(either):
     made = either.make(CONFIG_MAP, "a", data={"k": "1"})
-    assert made["metadata"]["uid"] and made["metadata"]["generation"] == 1 and made["kind"] == "ConfigMap"
-    assert "already exists" in refused(either, 409, either.api.create(CONFIG_MAP, made))
+    assert made["metadata"]["uid"] and "generation" not in made["metadata"] and made["kind"] == "ConfigMap"
+    assert "resourceVersion should not be set" in refused(either, 500, either.api.create(CONFIG_MAP, made))
+    assert "already exists" in refused(
+        either, 409, either.api.create(CONFIG_MAP, {"metadata": {"name": "a", "namespace": either.namespace}})
+    )
     changed = either.call(either.api.patch(CONFIG_MAP, either.namespace, "a", {"data": {"k": None, "l": "2"}}))
-    assert changed["data"] == {"l": "2"} and changed["metadata"]["generation"] == 1
+    assert changed["data"] == {"l": "2"}
     # What was read before is too old to be written.
     assert "has been modified" in refused(either, 409, either.api.replace(CONFIG_MAP, {**made, "data": {}}))
     same = either.call(either.api.replace(CONFIG_MAP, changed))
@@ -156,7 +159,17 @@ def test_objects_are_made_once_changed_and_removed(either):
         (POD, {"containers": [{"name": "m", "resources": {"limits": {"nvidia.com/gpu": "x"}}}]}, "invalid literal for int"),
         (POD, {}, "KeyError('containers')"),
         (POD, {"containers": [{"name": "m", "env": "x"}]}, "env of container m is no list of mappings"),
-        (POD, {"containers": [], "volumes": [{}]}, "KeyError('name')"),
+        (POD, {"containers": [{"name": "m"}], "volumes": [{}]}, "KeyError('name')"),
+        (POD, {"containers": []}, "spec.containers is empty"),
+        (SERVICE, {"ports": []}, "spec.ports is empty"),
+        (
+            REPLICA_SET,
+            {
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {}}, "spec": {"containers": [{"name": "m"}]}},
+            },
+            "do not match it",
+        ),
         (REPLICA_SET, {"replicas": -1}, "spec.replicas is negative"),
         (STATEFUL_SET, {"template": {}}, "KeyError('spec')"),
     ],
@@ -168,21 +181,25 @@ def test_what_nobody_could_run_is_not_taken(cluster, kind, spec, words):
 
 
 def test_status_and_the_rest_are_apart(either):
+    mine = {"conditions": [{"type": "Mine", "status": "True"}]}
+    one = {"containers": [{"name": "main", "image": STANDIN}]}
     either.make(
         REPLICA_SET,
         "r",
-        spec={"replicas": 0, "selector": {}, "template": {"metadata": {}, "spec": {"containers": []}}},
+        spec={"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": one}},
         status={"replicas": 9},
     )
     either.until(lambda: either.now(REPLICA_SET, "r").get("status", {}).get("observedGeneration") == 1)
-    either.call(either.api.patch(REPLICA_SET, either.namespace, "r", {"status": {"mine": 1}, "spec": {"minReadySeconds": 1}}))
+    either.call(either.api.patch(REPLICA_SET, either.namespace, "r", {"status": mine, "spec": {"minReadySeconds": 1}}))
     thing = either.call(either.api.get(REPLICA_SET, either.namespace, "r"))
-    assert "mine" not in thing["status"] and thing["spec"]["minReadySeconds"] == 1 and thing["metadata"]["generation"] == 2
-    either.call(
-        either.api.patch(REPLICA_SET, either.namespace, "r", {"status": {"mine": 1}, "spec": {"minReadySeconds": 2}}, status=True)
+    assert "conditions" not in thing["status"] and thing["spec"]["minReadySeconds"] == 1 and thing["metadata"]["generation"] == 2
+    either.call(either.api.patch(REPLICA_SET, either.namespace, "r", {"status": mine, "spec": {"minReadySeconds": 2}}, status=True))
+    thing = either.call(either.api.get(REPLICA_SET, either.namespace, "r"))
+    assert (
+        thing["status"]["conditions"][0]["type"] == "Mine"
+        and thing["spec"]["minReadySeconds"] == 1
+        and thing["metadata"]["generation"] == 2
     )
-    thing = either.call(either.api.get(REPLICA_SET, either.namespace, "r"))
-    assert thing["status"]["mine"] == 1 and thing["spec"]["minReadySeconds"] == 1 and thing["metadata"]["generation"] == 2
 
 
 def test_watches_tell_what_selectors_want(either):
@@ -233,7 +250,7 @@ def test_what_nobody_may_or_can(cluster):
 def test_an_owner_takes_what_it_owns_with_it(either):
     owner = either.make(CONFIG_MAP, "owner")
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
-    either.make(SERVICE, "owned", metadata={"ownerReferences": [reference]}, spec={"ports": []})
+    either.make(SERVICE, "owned", metadata={"ownerReferences": [reference]}, spec={"ports": [{"port": 7}]})
     either.until(lambda: either.now(SERVICE, "owned"))
     either.call(either.api.delete(CONFIG_MAP, either.namespace, "owner"))
     either.until(lambda: not either.now(SERVICE, "owned"))
@@ -478,7 +495,7 @@ def test_replica_sets_and_stateful_sets_keep_their_number(cluster):
     cluster.until(lambda: not cluster.now(POD, first) and len([p for p in pods("r-") if is_ready(p)]) == 2)
     cluster.call(cluster.api.patch(REPLICA_SET, cluster.namespace, "r", {"spec": {"replicas": 0}}))
     cluster.until(lambda: not pods("r-"))
-    cluster.make(STATEFUL_SET, "s", spec={"replicas": 2, "selector": {"matchLabels": {"app": "s"}}, "template": template})
+    cluster.make(STATEFUL_SET, "s", spec={"replicas": 2, "selector": {"matchLabels": {"app": "r"}}, "template": template})
     cluster.until(lambda: cluster.now(STATEFUL_SET, "s").get("status", {}).get("readyReplicas") == 2)
     assert [name_of(pod) for pod in pods("s-")] == ["s-0", "s-1"]
     before = cluster.now(POD, "s-0")["metadata"]["uid"]

@@ -4,7 +4,9 @@ are added after those files have been read, and only where a name is free."""
 from __future__ import annotations
 
 import contextlib
+import os
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +34,18 @@ def add_options(config: pytest.Config) -> None:
     for name, how in _OPTIONS:
         with contextlib.suppress(ValueError):  # The suite has one of that name.
             group.addoption(name, **how)
+
+
+def choose_cluster(config: pytest.Config) -> None:
+    """Tests, and the processes that run them, know it by the environment. Raises pytest.UsageError."""
+    from holdfast.options import OPTION, value_of
+
+    if value_of(config, config.option, OPTION["hf_backend"]) != "kubernetes":
+        return
+    path = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    if not Path(path).is_file():
+        raise pytest.UsageError(f"--hf-backend=kubernetes: there is no kubeconfig {path}; KUBECONFIG names one")
+    os.environ["HOLDFAST_CLUSTER"] = path
 
 
 @pytest.fixture

@@ -16,11 +16,22 @@ KERNEL_LOG = "/var/log/kernel.log"
 
 
 def agent(node: str) -> Object:
+    """Bound to its node from the start, as a DaemonSet's pods are."""
+    metadata = {"name": f"{APP}-{node}", "namespace": SYSTEM, "labels": {"app": APP}}
+    return {"metadata": metadata, "spec": {**_spec(), "nodeName": node}}
+
+
+def daemon_set() -> Object:
+    template = {"metadata": {"labels": {"app": APP}}, "spec": _spec()}
+    return {"metadata": {"name": APP, "namespace": SYSTEM}, "spec": {"selector": {"matchLabels": {"app": APP}}, "template": template}}
+
+
+def _spec() -> Object:
     mounts = {"state": STATE_PATH, "log": "/var/log"}
     arguments = [
         "faultd",
         "--node",
-        node,
+        "$(NODE_NAME)",
         "--state",
         STATE_PATH,
         "--kernel-log",
@@ -38,13 +49,14 @@ def agent(node: str) -> Object:
         "command": ["holdfast"],
         "args": arguments,
         "securityContext": {"privileged": True},
-        "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+        "env": [
+            {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+        ],
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, path in mounts.items()),
             {"name": "token", "mountPath": "/run/token"},
         ],
         "readinessProbe": {"httpGet": {"path": "/health", "port": PORT}, "periodSeconds": 5},
     }
-    # Tolerates everything and is bound to its node from the start, as a DaemonSet's pods are.
-    spec = {"nodeName": node, "containers": [container], "volumes": volumes, "tolerations": [{"operator": "Exists"}]}
-    return {"metadata": {"name": f"{APP}-{node}", "namespace": SYSTEM, "labels": {"app": APP}}, "spec": spec}
+    return {"containers": [container], "volumes": volumes, "tolerations": [{"operator": "Exists"}]}

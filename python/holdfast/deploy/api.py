@@ -18,6 +18,7 @@ from holdfast.deploy.kinds import POD, Kind, Object
 
 _MERGE = "application/merge-patch+json"
 _CHANNELS = "v4.channel.k8s.io"
+_PAUSE = 1.0  # Seconds.
 _LINE = 64 << 20  # Bytes of one object in a watch, at most.
 _CHUNK = 65536
 _REFUSED = 0.2  # Seconds; a kubelet says that nobody listens after it has said that it is connected.
@@ -70,20 +71,38 @@ class Api:
         query: Union[Mapping[str, str], Sequence[tuple[str, str]], None] = None,
         content: str = "application/json",
     ) -> bytes:
+        data = None if body is None else json.dumps(body)
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        while True:
+            status, said, pause = await self._once(method, path, data, query, content)
+            # It has too much to do, or has just learned of a kind: nothing was done, and it says when to ask again.
+            if status != 429 or asyncio.get_running_loop().time() + pause > deadline:
+                break
+            await asyncio.sleep(pause)
+        if status >= 400:
+            raise self._error(status, said)
+        return said
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        data: Optional[str],
+        query: Union[Mapping[str, str], Sequence[tuple[str, str]], None],
+        content: str,
+    ) -> tuple[int, bytes, float]:
+        """Status, body, and seconds after which it may be asked again."""
         assert self._session is not None
         wait = aiohttp.ClientTimeout(total=self.timeout)
-        data = None if body is None else json.dumps(body)
         try:
             headers = await self._headers(content)
             async with self._session.request(
                 method, self.access.server + path, params=query, data=data, headers=headers, timeout=wait
             ) as answer:
-                said = await answer.read()
+                pause = answer.headers.get("Retry-After", "")
+                return answer.status, await answer.read(), float(pause) if pause.isdecimal() else _PAUSE
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as problem:
             raise self._unreachable(problem) from None
-        if answer.status >= 400:
-            raise self._error(answer.status, said)
-        return said
 
     def _error(self, status: int, said: bytes) -> ApiError:
         error = _error(status, said)
@@ -117,7 +136,13 @@ class Api:
 
     async def list(self, kind: Kind, namespace: str = "", *, labels: str = "", fields: str = "") -> tuple[list[Object], str]:
         """The objects and the version of the list, for watch()."""
-        found = await self._object("GET", kind.path(namespace), query=_query(labels, fields))
+        try:
+            found = await self._object("GET", kind.path(namespace), query=_query(labels, fields))
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            what = f"it has no {kind.plural} ({kind.group}); is what they need installed there?"
+            raise ApiError(404, error.reason, f"{error.message}: {what}") from None
         items = [{"apiVersion": kind.group, "kind": kind.name, **item} for item in found["items"]]
         return items, str(found["metadata"]["resourceVersion"])
 

@@ -37,10 +37,14 @@ CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 SECRET = Kind("v1", "Secret", "secrets")
 EVENT = Kind("v1", "Event", "events")
 CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+DEFINITION = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False, status=True)
+DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets", status=True)
 REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets", status=True)
 STATEFUL_SET = Kind("apps/v1", "StatefulSet", "statefulsets", status=True)
 GRAPH = Kind("nvidia.com/v1alpha1", "DynamoGraphDeployment", "dynamographdeployments", status=True)
 
+# What the local cluster's own API has.
 KINDS = (NAMESPACE, NODE, POD, SERVICE, CONFIG_MAP, SECRET, EVENT, CLAIM, REPLICA_SET, STATEFUL_SET, GRAPH)
 
 

@@ -21,6 +21,7 @@ from typing import Optional
 
 from holdfast.deploy.api import Access
 from holdfast.deploy.errors import DeployError
+from holdfast.deploy.kubeconfig import access_from
 from holdfast.procs import end_child
 
 _START = 30.0  # Seconds.
@@ -43,9 +44,11 @@ def cluster(
     drain: str = "DeleteAfterTimeout",
     drain_seconds: float = 3.0,
     folder: Optional[Path] = None,
+    control_plane: Optional[Path] = None,
 ) -> Iterator[Local]:
     """`nodes`: the GPUs of each, as simgpu has them (`none` for no GPUs). Ends everything that runs in it at the end, and with this
-    process. `folder`: where its files go, and stay; otherwise a temporary one. Raises DeployError."""
+    process. `folder`: where its files go, and stay; otherwise a temporary one. `control_plane`: the kubeconfig of a
+    real one, on this machine, which the nodes join. Raises DeployError."""
     made = Path(tempfile.mkdtemp(prefix="holdfast-cluster-")) if folder is None else folder
     command = [
         sys.executable,
@@ -58,6 +61,7 @@ def cluster(
         "--drain-seconds",
         str(drain_seconds),
         "--with-parent",
+        *(["--control-plane", str(control_plane)] if control_plane is not None else []),
     ]
     log = made / "cluster.log"
     try:
@@ -97,4 +101,6 @@ def found_in(folder: Path) -> Local:
         said = json.loads((folder / "access.json").read_text())
     except (OSError, ValueError) as problem:
         raise DeployError(f"{folder}: no local cluster has its files there ({problem})") from None
+    if "kubeconfig" in said:
+        return Local(access_from(said["kubeconfig"]), folder, said["pid"])
     return Local(Access(said["server"], said["token"]), folder, said["pid"])

@@ -46,6 +46,9 @@ class Addresses:
         return f"{self._prefix}.{self._services.pop()}"
 
     def give_back(self, address: str) -> None:
-        number = int(address.rpartition(".")[2])
+        prefix, _, last = address.rpartition(".")
+        if prefix != self._prefix:
+            return  # A real API's.
+        number = int(last)
         # First in, first out: a late packet of an old pod's should not meet a new one.
         (self._services if number >= 200 else self._pods).insert(0, number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import select
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,21 +18,37 @@ from holdfast.deploy.times import now
 MARK = "HOLDFAST_POD_UID"
 # Seconds before it is begun again: a kubelet takes 10, doubled up to 300; who tests here does not have that long.
 _BACKOFF = (0.0, 1.0, 2.0, 4.0, 8.0)
+_DIE = 5  # Seconds from SIGKILL to the end; the kernel has no limit.
 
 
 def kill_marked(uid: str) -> None:
     """SIGKILL for all processes that a pod has started, also those that have left its sessions: they keep its mark in their
-    environment. At most 20 passes."""
+    environment. At most 20 passes. None of them runs any more afterwards."""
     mark = f"{MARK}={uid}".encode()
     for _ in range(20):
         found = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if pid != os.getpid() and _has(pid, mark)]
         if not found:
             return
         for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
+            _end(pid, mark)
+
+
+def _end(pid: int, mark: bytes) -> None:
+    """One that dies has no environment any more before it has ended, so the next pass would not see it."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if _has(pid, mark):  # The number may have been given anew before it was opened.
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            ending = select.poll()
+            ending.register(process, select.POLLIN)
+            ending.poll(_DIE * 1000)
+    except OSError:
+        pass
+    finally:
+        os.close(process)
 
 
 def _has(pid: int, mark: bytes) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from holdfast.deploy.kinds import CONFIG_MAP, SECRET, Kind, Object, decoded, name_of, namespace_of
-from holdfast.deploy.local.store import Store
+from holdfast.deploy.local.store import Objects
 
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 
@@ -28,12 +28,12 @@ class CannotRun(Exception):
 class Volumes:
     """The folders of a pod's volumes. `node_root` is where the node's own file system begins, `own` the pod's folder."""
 
-    def __init__(self, store: Store, pod: Object, node_root: Path, own: Path) -> None:
+    def __init__(self, store: Objects, pod: Object, node_root: Path, own: Path) -> None:
         self._folders: dict[str, Path] = {}
         for volume in pod["spec"].get("volumes") or []:
             self._folders[volume["name"]] = self._folder(store, pod, volume, node_root, own / "volumes" / volume["name"])
 
-    def _folder(self, store: Store, pod: Object, volume: Object, node_root: Path, own: Path) -> Path:
+    def _folder(self, store: Objects, pod: Object, volume: Object, node_root: Path, own: Path) -> Path:
         if "hostPath" in volume:
             folder = node_root / str(volume["hostPath"]["path"]).lstrip("/")
             if not folder.exists():
@@ -46,6 +46,9 @@ class Volumes:
             _write(own, _found(store, CONFIG_MAP, pod, volume["configMap"]["name"]).get("data", {}))
         elif "secret" in volume:
             _write(own, decoded(_found(store, SECRET, pod, volume["secret"]["secretName"])))
+        elif "projected" in volume:
+            # The token of the service account, which a real API gives to every pod: nothing here asks the API anything.
+            pass
         elif "emptyDir" not in volume and "persistentVolumeClaim" not in volume:
             raise CannotRun(
                 "ContainerCreating", f"volume {volume['name']}: the local cluster has hostPath, emptyDir, configMap, secret"
@@ -67,14 +70,14 @@ def _write(folder: Path, data: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def _found(store: Store, kind: Kind, pod: Object, name: str) -> Object:
+def _found(store: Objects, kind: Kind, pod: Object, name: str) -> Object:
     found = store.find(kind, namespace_of(pod), name)
     if found is None:
         raise CannotRun("CreateContainerConfigError", f'{kind.plural[:-1]} "{name}" not found')
     return found
 
 
-def variables(store: Store, pod: Object, container: Object, given: dict[str, str]) -> dict[str, str]:
+def variables(store: Objects, pod: Object, container: Object, given: dict[str, str]) -> dict[str, str]:
     """`given` and what the container says on top of it."""
     result = dict(given)
     for source in container.get("envFrom") or []:
@@ -87,7 +90,7 @@ def variables(store: Store, pod: Object, container: Object, given: dict[str, str
     return result
 
 
-def _value(store: Store, pod: Object, entry: Object) -> str:
+def _value(store: Objects, pod: Object, entry: Object) -> str:
     source: dict[str, Any] = entry.get("valueFrom") or {}
     if "fieldRef" in source:
         value: Any = pod

@@ -16,7 +16,7 @@ from holdfast.deploy.kinds import NODE, POD, Object, gpus_of, is_leaving, name_o
 from holdfast.deploy.local import container as containers
 from holdfast.deploy.local.addresses import Addresses
 from holdfast.deploy.local.pod import Pod
-from holdfast.deploy.local.store import Change, Store
+from holdfast.deploy.local.store import Change, Objects
 from holdfast.deploy.times import now
 from holdfast.simgpu import Device, Simgpu
 
@@ -26,10 +26,10 @@ _ALL = [-1]
 class Node:
     """A kubelet and its machine."""
 
-    def __init__(self, store: Store, name: str, folder: Path, devices: list[Device], addresses: Addresses, programs: Path) -> None:
+    def __init__(self, store: Objects, name: str, folder: Path, devices: list[Device], addresses: Addresses, programs: Path) -> None:
         self.store, self.name, self.folder, self.programs = store, name, folder, programs
         self.root = folder / "root"
-        self.address = "127.0.0.1"
+        self.address, self.port = "127.0.0.1", 0  # Of its own API, where it has one.
         self.session: aiohttp.ClientSession
         self._addresses = addresses
         self._pods: dict[str, Pod] = {}
@@ -48,8 +48,10 @@ class Node:
         labels = {"kubernetes.io/hostname": self.name, **({"nvidia.com/gpu.present": "true"} if self._count else {})}
         ready = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastTransitionTime": now()}
         self.store.create(NODE, {"metadata": {"name": self.name, "labels": labels}, "spec": {}})
+        addresses = [{"type": "Hostname", "address": self.name}, {"type": "InternalIP", "address": self.address}]
         status = {
-            "capacity": amount, "allocatable": amount, "conditions": [ready], "addresses": [{"type": "Hostname", "address": self.name}],
+            "capacity": amount, "allocatable": amount, "conditions": [ready], "addresses": addresses,
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "nodeInfo": {"bootID": self.folder.name, "kubeletVersion": "v1.34.0-holdfast-local"},
         }  # fmt: skip
         self.store.patch(NODE, "", self.name, {"status": status}, status=True)

@@ -6,22 +6,21 @@ import asyncio
 import hmac
 import json
 from collections.abc import Awaitable
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from holdfast.deploy import selectors
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.kinds import KINDS, POD, Kind, Object
 from holdfast.deploy.local.kubelet import Nodes
 from holdfast.deploy.local.store import Change, Store, merged
+from holdfast.deploy.local.streams import Exec, Forward, stream
 from holdfast.deploy.local.validate import check
 
 _BY_PLACE = {(kind.group, kind.plural): kind for kind in KINDS}
 _PATCHES = ("application/merge-patch+json",)
-_CHANNELS = "v4.channel.k8s.io"
 _WATCH = 300.0  # Seconds, where the request does not say.
-_CHUNK = 65536
 
 
 class Place:
@@ -161,28 +160,8 @@ class Server:
         if place.sub == "log":
             text = self._nodes.log(pod, request.query.get("container"), previous=request.query.get("previous") == "true")
             return web.Response(body=text, content_type="text/plain")
-        self._nodes.check_runs(pod, request.query.get("container"))
-        if not web.WebSocketResponse().can_prepare(request):
-            raise ApiError(400, "BadRequest", "Upgrade request required")
-        socket = web.WebSocketResponse(protocols=(_CHANNELS,))
-        await socket.prepare(request)
-        # As with a real kubelet, what goes wrong from here on is told in the channel for that.
-        try:
-            if place.sub == "exec":
-                await _run_exec(
-                    socket, await self._nodes.execute(pod, request.query.get("container"), request.query.getall("command", []))
-                )
-            else:
-                port = int(request.query["ports"])
-                await _run_forward(socket, port, *await self._nodes.connect(pod, port))
-        except ApiError as error:
-            if place.sub == "exec":
-                await socket.send_bytes(b"\x03" + json.dumps({"status": "Failure", "message": error.message}).encode())
-            else:
-                await _greet(socket, port)
-                await socket.send_bytes(b"\x01" + error.message.encode())
-        await socket.close()
-        return socket
+        what = Exec(request.query.getall("command", [])) if place.sub == "exec" else Forward(int(request.query["ports"]))
+        return await stream(request, self._nodes, pod, request.query.get("container"), what)
 
 
 async def _body(request: web.Request) -> Object:
@@ -214,56 +193,3 @@ def _told(change: Change, place: Place, wanted: Callable[[Object], bool]) -> Opt
         return None
     kind = change.type if change.type == "DELETED" else "DELETED" if not is_in else "MODIFIED" if was_in else "ADDED"
     return json.dumps({"type": kind, "object": change.thing}).encode() + b"\n"
-
-
-async def _run_exec(socket: web.WebSocketResponse, process: asyncio.subprocess.Process) -> None:
-    """Channels 1 and 2 are its output, 3 how it has ended."""
-
-    async def pump(stream: Any, channel: int) -> None:
-        while data := await stream.read(_CHUNK):
-            await socket.send_bytes(bytes([channel]) + data)
-
-    try:
-        await asyncio.gather(pump(process.stdout, 1), pump(process.stderr, 2))
-        code = await process.wait()
-    except (ConnectionResetError, asyncio.CancelledError):
-        process.kill()
-        raise
-    status: dict[str, Any] = {"metadata": {}, "status": "Success"}
-    if code != 0:
-        causes = [{"reason": "ExitCode", "message": str(code)}]
-        status = {
-            "metadata": {},
-            "status": "Failure",
-            "reason": "NonZeroExitCode",
-            "message": f"exit code {code}",
-            "details": {"causes": causes},
-        }
-    await socket.send_bytes(b"\x03" + json.dumps(status).encode())
-
-
-async def _greet(socket: web.WebSocketResponse, port: int) -> None:
-    for channel in (0, 1):
-        await socket.send_bytes(bytes([channel]) + port.to_bytes(2, "little"))
-
-
-async def _run_forward(socket: web.WebSocketResponse, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Channel 0 is the data, 1 would be an error; each begins with the port, two bytes, low one first."""
-    await _greet(socket, port)
-
-    async def to_client() -> None:
-        while data := await reader.read(_CHUNK):
-            await socket.send_bytes(b"\x00" + data)
-
-    pump = asyncio.ensure_future(to_client())
-    pump.add_done_callback(lambda _: asyncio.ensure_future(socket.close()))
-    try:
-        async for message in socket:
-            if message.type is WSMsgType.BINARY and message.data[:1] == b"\x00":
-                writer.write(message.data[1:])
-                await writer.drain()
-    except ConnectionError:
-        pass
-    finally:
-        pump.cancel()
-        writer.close()

@@ -9,7 +9,7 @@ from typing import Callable, Optional
 
 from holdfast.deploy.kinds import POD, SERVICE, Object, is_ready, labels_of, name_of, namespace_of
 from holdfast.deploy.local.addresses import Addresses
-from holdfast.deploy.local.store import Store
+from holdfast.deploy.local.store import Objects
 
 _CHUNK = 65536
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -19,7 +19,7 @@ _CONNECT = 5.0  # Seconds.
 class Services:
     """`reconcile()` gives new ones an address and listens there, and ends those that are gone."""
 
-    def __init__(self, store: Store, addresses: Addresses) -> None:
+    def __init__(self, store: Objects, addresses: Addresses) -> None:
         self._store, self._addresses = store, addresses
         self._open: dict[str, tuple[str, list[asyncio.Task[asyncio.base_events.Server]]]] = {}
         self._turns = itertools.count()
@@ -29,18 +29,20 @@ class Services:
         for uid in [uid for uid in self._open if uid not in present]:
             self._end(uid)
         for uid, thing in present.items():
-            if uid not in self._open:
+            if uid not in self._open and thing["spec"].get("clusterIP") != "None":
                 self._begin(uid, thing)
 
     def _begin(self, uid: str, thing: Object) -> None:
-        address = self._addresses.take_for_service()
+        given = str(thing["spec"].get("clusterIP") or "")
+        address = given or self._addresses.take_for_service()
         listening = [
             asyncio.ensure_future(asyncio.start_server(self._server(thing, port), address, int(port["port"])))
             for port in thing["spec"].get("ports", [])
         ]
         self._open[uid] = (address, listening)
-        thing["spec"]["clusterIP"] = address
-        self._store.update(SERVICE, thing)
+        if not given:
+            thing["spec"]["clusterIP"] = address
+            self._store.update(SERVICE, thing)
 
     def _end(self, uid: str) -> None:
         address, listening = self._open.pop(uid)

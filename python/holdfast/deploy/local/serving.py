@@ -10,8 +10,9 @@ import secrets
 import shutil
 import signal
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Optional
 
 import aiohttp
 from aiohttp import web
@@ -21,7 +22,7 @@ from holdfast.deploy.agents import KERNEL_LOG, STATE_PATH, SYSTEM, TOKEN_SECRET,
 from holdfast.deploy.api import Access, Api
 from holdfast.deploy.controllers import graph, sentinel
 from holdfast.deploy.kinds import KINDS, NAMESPACE, NODE, POD, REPLICA_SET, SECRET, SERVICE, STATEFUL_SET
-from holdfast.deploy.local import garbage, images, scheduler, workloads
+from holdfast.deploy.local import garbage, images, joined, scheduler, workloads
 from holdfast.deploy.local.addresses import Addresses
 from holdfast.deploy.local.kubelet import Node, Nodes
 from holdfast.deploy.local.server import Server
@@ -31,8 +32,17 @@ from holdfast.faults.page import shim_path
 from holdfast.simgpu import Device
 
 
-async def serve(folder: Path, nodes: list[list[Device]], *, drain: sentinel.Drain, with_parent: bool) -> None:
-    """Until SIGTERM or SIGINT. Writes `access.json` in the folder when it can be used. `with_parent`: ends when its parent does."""
+async def serve(
+    folder: Path,
+    nodes: list[list[Device]],
+    *,
+    drain: sentinel.Drain,
+    with_parent: bool,
+    control_plane: Optional[Path] = None,
+    access: Optional[Access] = None,
+) -> None:
+    """Until SIGTERM or SIGINT. Writes `access.json` in the folder when it can be used. `with_parent`: ends when its parent does.
+    `control_plane`: the kubeconfig of a real one, which these nodes join; `access`: what is in it."""
     if with_parent:
         crash.die_with_parent(os.getppid(), signal.SIGTERM)
     os.umask(0o077)  # The token, and what a secret has, are this user's alone.
@@ -41,11 +51,27 @@ async def serve(folder: Path, nodes: list[list[Device]], *, drain: sentinel.Drai
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
     async with contextlib.AsyncExitStack() as stack:
-        await _begin(stack, folder, nodes, drain)
+        if access is not None:
+            running: Sequence[asyncio.Future[None]] = await joined.begin(stack, folder, nodes, drain, access)
+            said: dict[str, object] = {"kubeconfig": str(control_plane)}
+        else:
+            running, said = await _begin(stack, folder, nodes, drain)
+        for one in running:
+            one.add_done_callback(_die_of)
+        _tell(stack, folder, said)
         await ending.wait()
 
 
-async def _begin(stack: contextlib.AsyncExitStack, folder: Path, nodes: list[list[Device]], drain: sentinel.Drain) -> None:
+def _tell(stack: contextlib.AsyncExitStack, folder: Path, said: dict[str, object]) -> None:
+    stack.callback((folder / "access.json").unlink, missing_ok=True)
+    written = folder / "access.json.new"
+    written.write_text(json.dumps({**said, "pid": os.getpid()}))
+    written.rename(folder / "access.json")
+
+
+async def _begin(
+    stack: contextlib.AsyncExitStack, folder: Path, nodes: list[list[Device]], drain: sentinel.Drain
+) -> tuple[Sequence[asyncio.Future[None]], dict[str, object]]:
     store, addresses, token = Store(), Addresses(), secrets.token_hex(16)
     for name in ("default", "kube-system"):
         store.create(NAMESPACE, {"metadata": {"name": name}, "spec": {}})
@@ -78,12 +104,8 @@ async def _begin(stack: contextlib.AsyncExitStack, folder: Path, nodes: list[lis
     ]
     running = [asyncio.ensure_future(task) for task in tasks]
     for one in running:
-        one.add_done_callback(_die_of)
         stack.callback(one.cancel)
-    stack.callback((folder / "access.json").unlink, missing_ok=True)
-    written = folder / "access.json.new"
-    written.write_text(json.dumps({"server": access.server, "token": token, "pid": os.getpid()}))
-    written.rename(folder / "access.json")
+    return running, {"server": access.server, "token": token}
 
 
 def _die_of(task: asyncio.Future[None]) -> None:

@@ -11,13 +11,28 @@ import uuid
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
 from holdfast.deploy.errors import ApiError
-from holdfast.deploy.kinds import EVENT, KINDS, NAMESPACE, POD, Kind, Object, is_leaving, name_of, namespace_of
+from holdfast.deploy.kinds import (
+    EVENT,
+    GRAPH,
+    KINDS,
+    NAMESPACE,
+    POD,
+    REPLICA_SET,
+    STATEFUL_SET,
+    Kind,
+    Object,
+    is_leaving,
+    name_of,
+    namespace_of,
+)
 from holdfast.deploy.times import now
 
 _REMEMBERED = 20000  # Changes; who asks for older ones is told to list again (410).
+# Kinds whose specifications have a number each.
+_COUNTED = (POD, REPLICA_SET, STATEFUL_SET, GRAPH)
 _OVER = ("Succeeded", "Failed")
 
 
@@ -41,6 +56,38 @@ class Change:
     type: str  # ADDED, MODIFIED, DELETED.
     thing: Object
     before: Optional[Object]
+
+
+def event_of(about: Object, reason: str, message: str, *, source: str, warning: bool) -> Object:
+    """A new one; its name is the API's to give."""
+    return {
+        "metadata": {"generateName": f"{name_of(about)}.", "namespace": namespace_of(about) or "default"},
+        "involvedObject": {
+            "kind": about["kind"],
+            "name": name_of(about),
+            "namespace": namespace_of(about),
+            "uid": about["metadata"].get("uid", ""),
+        },
+        "reason": reason,
+        "message": message,
+        "type": "Warning" if warning else "Normal",
+        "count": 1,
+        "firstTimestamp": now(),
+        "lastTimestamp": now(),
+        "source": {"component": source},
+    }
+
+
+class Objects(Protocol):
+    """What nodes and services need of the API: the local cluster's own store, or a mirror of a real one (mirror.py)."""
+
+    def find(self, kind: Kind, namespace: str, name: str) -> Optional[Object]: ...
+    def all(self, kind: Kind, namespace: str = "") -> Iterator[Object]: ...
+    def create(self, kind: Kind, thing: Object) -> Any: ...
+    def update(self, kind: Kind, thing: Object, *, status: bool = False) -> Any: ...
+    def patch(self, kind: Kind, namespace: str, name: str, patch: Object, *, status: bool = False) -> Any: ...
+    def remove(self, kind: Kind, thing: Object) -> Any: ...
+    def event(self, about: Object, reason: str, message: str, *, source: str, warning: bool = False) -> None: ...
 
 
 class Store:
@@ -93,6 +140,8 @@ class Store:
     def create(self, kind: Kind, thing: Object) -> Object:
         thing = copy.deepcopy(thing)
         metadata = thing.setdefault("metadata", {})
+        if metadata.get("resourceVersion"):
+            raise ApiError(500, "Unknown", "resourceVersion should not be set on objects to be created")
         if not metadata.get("name"):
             if not metadata.get("generateName"):
                 raise ApiError(422, "Invalid", f"{kind.name}: metadata.name: Required value")
@@ -104,7 +153,7 @@ class Store:
         key = (namespace_of(thing), name_of(thing))
         if key in self._things[kind]:
             raise ApiError(409, "AlreadyExists", f'{kind.plural} "{key[1]}" already exists')
-        metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now(), generation=1)
+        metadata.update(uid=str(uuid.uuid4()), creationTimestamp=now(), **({"generation": 1} if kind in _COUNTED else {}))
         thing.update(apiVersion=kind.group, kind=kind.name)
         return self._put(kind, "ADDED", thing, None)
 
@@ -142,7 +191,7 @@ class Store:
         new["metadata"] = {**new["metadata"], **{key: old["metadata"][key] for key in kept if key in old["metadata"]}}
         if new == old:
             return new
-        if new.get("spec") != old.get("spec"):
+        if kind in _COUNTED and new.get("spec") != old.get("spec"):
             new["metadata"]["generation"] += 1
         if is_leaving(new) and not new["metadata"].get("finalizers") and old["metadata"].get("finalizers"):
             return self.remove(kind, new)
@@ -195,31 +244,13 @@ class Store:
     def event(self, about: Object, reason: str, message: str, *, source: str, warning: bool = False) -> None:
         """One object an occasion, counted where it is said again."""
         namespace = namespace_of(about) or "default"
-        kind = "Warning" if warning else "Normal"
         for old in self.all_of_events(namespace, about, reason):
             if old["message"] == message:
                 old.update(count=old["count"] + 1, lastTimestamp=now())
                 self.update(EVENT, old)
                 return
-        involved = {
-            "kind": about["kind"],
-            "name": name_of(about),
-            "namespace": namespace_of(about),
-            "uid": about["metadata"].get("uid", ""),
-        }
-        thing = {
-            "metadata": {"generateName": f"{name_of(about)}.", "namespace": namespace},
-            "involvedObject": involved,
-            "reason": reason,
-            "message": message,
-            "type": kind,
-            "count": 1,
-            "firstTimestamp": now(),
-            "lastTimestamp": now(),
-            "source": {"component": source},
-        }
         try:
-            self.create(EVENT, thing)
+            self.create(EVENT, event_of(about, reason, message, source=source, warning=warning))
         except ApiError:
             pass  # The namespace is going.
 

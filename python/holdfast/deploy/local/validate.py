@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.deploy.errors import ApiError
-from holdfast.deploy.kinds import POD, REPLICA_SET, STATEFUL_SET, Kind, Object, gpus_of
+from holdfast.deploy.kinds import POD, REPLICA_SET, SERVICE, STATEFUL_SET, Kind, Object, gpus_of
 
 
 def check(kind: Kind, thing: Object) -> None:
@@ -13,6 +13,13 @@ def check(kind: Kind, thing: Object) -> None:
             if int(thing["spec"].get("replicas", 1)) < 0:
                 raise ValueError("spec.replicas is negative")
             _pod(thing["spec"]["template"]["spec"])
+            labels = thing["spec"]["template"]["metadata"]["labels"]
+            wanted = thing["spec"]["selector"]["matchLabels"]
+            if not wanted or not wanted.items() <= labels.items():
+                raise ValueError("spec.selector is empty, or the template's labels do not match it")
+        elif kind is SERVICE:
+            if not thing["spec"]["ports"]:
+                raise ValueError("spec.ports is empty")
         elif kind is POD:
             _pod(thing["spec"])
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
@@ -22,6 +29,8 @@ def check(kind: Kind, thing: Object) -> None:
 
 def _pod(spec: Object) -> None:
     gpus_of(spec)
+    if not spec["containers"]:
+        raise ValueError("spec.containers is empty")
     int(spec.get("terminationGracePeriodSeconds", 30))
     for one in [*spec["containers"], *(spec.get("initContainers") or [])]:
         if not isinstance(one["name"], str):
