@@ -51,7 +51,8 @@ class Faults(Check):
 
 @dataclass(frozen=True)
 class _OfRequests(Check):
-    """Of the requests that were begun after the event `after` was over and before the event `before` began; of one load, or all."""
+    """Of the requests that were begun after the event `after` was over, and had ended when the event `before` began (one that was under
+    way then may have met that); of one load, or all."""
 
     at_least: Optional[float] = None
     at_most: Optional[float] = None
@@ -76,7 +77,7 @@ class _OfRequests(Check):
             if end_at is None:
                 return None
             end = end_at
-        return [one for one in list(context.requests) if begin <= one.at < end and self.load in (None, one.load)]
+        return [one for one in list(context.requests) if begin <= one.at and one.ended <= end and self.load in (None, one.load)]
 
     async def evaluate(self, context: Context) -> Checked:
         window = f"{f' after {self.after}' if self.after else ''}{f' before {self.before}' if self.before else ''}"
@@ -179,7 +180,7 @@ class Recovery(Check):
         begun = context.faults[self.of].begun
         later = [injected.begun for injected in context.faults.values() if injected.begun > begun]
         end = min(later, default=math.inf)
-        requests = sorted((one for one in list(context.requests) if begun <= one.at < end), key=lambda one: one.at)
+        requests = sorted((one for one in list(context.requests) if begun <= one.at and one.ended <= end), key=lambda one: one.at)
         last_bad = max((index for index, one in enumerate(requests) if not one.good), default=-1)
         if last_bad == -1:
             return Checked(what, True, f"none of {len(requests)} requests failed")
