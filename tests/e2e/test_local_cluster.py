@@ -146,7 +146,10 @@ def test_objects_are_made_once_changed_and_removed(either):
     assert "has been modified" in refused(either, 409, either.api.replace(CONFIG_MAP, {**made, "data": {}}))
     same = either.call(either.api.replace(CONFIG_MAP, changed))
     assert same["metadata"]["resourceVersion"] == changed["metadata"]["resourceVersion"]
-    assert either.call(either.api.delete(CONFIG_MAP, either.namespace, "a"))
+    assert "the UID in the precondition (other) does not match" in refused(
+        either, 409, either.api.delete(CONFIG_MAP, either.namespace, "a", uid="other")
+    )
+    assert either.call(either.api.delete(CONFIG_MAP, either.namespace, "a", uid=made["metadata"]["uid"]))
     assert not either.call(either.api.delete(CONFIG_MAP, either.namespace, "a"))
     assert 'configmaps "a" not found' in refused(either, 404, either.api.get(CONFIG_MAP, either.namespace, "a"))
     assert "namespaces" in refused(either, 404, either.api.create(CONFIG_MAP, {"metadata": {"name": "a", "namespace": "nowhere"}}))

@@ -160,11 +160,14 @@ class Api:
         """A merge patch (RFC 7386)."""
         return await self._object("PATCH", kind.path(namespace, name, "status" if status else None), patch, content=_MERGE)
 
-    async def delete(self, kind: Kind, namespace: str, name: str, *, grace: Optional[float] = None) -> bool:
-        """False where there was none. Whether it is gone already, a watch tells."""
+    async def delete(self, kind: Kind, namespace: str, name: str, *, grace: Optional[float] = None, uid: str = "") -> bool:
+        """False where there was none. Whether it is gone already, a watch tells. With `uid`: that one alone, 409 for another of its
+        name."""
         body: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
         if grace is not None:
             body["gracePeriodSeconds"] = int(grace)
+        if uid:
+            body["preconditions"] = {"uid": uid}
         try:
             await self.call("DELETE", kind.path(namespace, name), body)
         except ApiError as error:

@@ -87,7 +87,11 @@ class Node:
 
     def _end(self, uid: str, thing: Object, grace: float) -> None:
         pod = self._pods.get(uid)
-        if pod is None or (grace and uid in self._leaving):
+        if pod is None:
+            # It was to go before this node has heard of it.
+            self._remove(uid, thing)
+            return
+        if grace and uid in self._leaving:
             return
         self._leaving.add(uid)
 
@@ -96,13 +100,16 @@ class Node:
             self._leaving.discard(uid)
             if self._pods.pop(uid, None) is not None:
                 self._addresses.give_back(pod.address)
-            present = self.store.find(POD, thing["metadata"]["namespace"], name_of(thing))
-            if present is not None and present["metadata"]["uid"] == uid:
-                self.store.remove(POD, present)
+            self._remove(uid, thing)
 
         task = asyncio.ensure_future(end())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+    def _remove(self, uid: str, thing: Object) -> None:
+        present = self.store.find(POD, thing["metadata"]["namespace"], name_of(thing))
+        if present is not None and present["metadata"]["uid"] == uid:
+            self.store.remove(POD, present)
 
     async def close(self) -> None:
         await asyncio.gather(*(pod.end(0) for pod in self._pods.values()), *self._ending)

@@ -80,7 +80,8 @@ class Mirror:
         await self._api.patch(POD, namespace_of(thing), name_of(thing), patch, status=True)
 
     def remove(self, kind: Kind, thing: Object) -> None:
-        self._add(f"end of {name_of(thing)}", lambda: self._api.delete(kind, namespace_of(thing), name_of(thing), grace=0))
+        uid = str(thing["metadata"]["uid"])
+        self._add(f"end of {name_of(thing)}", lambda: self._api.delete(kind, namespace_of(thing), name_of(thing), grace=0, uid=uid))
 
     def event(self, about: Object, reason: str, message: str, *, source: str, warning: bool = False) -> None:
         thing = event_of(about, reason, message, source=source, warning=warning)
@@ -98,6 +99,10 @@ class Mirror:
                     await send()
                     break
                 except ApiError as error:
+                    # Somebody has written to it in between, once too often. (Another object of its name is no reason to try again.)
+                    if error.status == 409 and "UID" not in error.message and "already exists" not in error.message:
+                        await asyncio.sleep(_AGAIN)
+                        continue
                     if error.status not in (404, 409) and "is being terminated" not in error.message:
                         _LOG.warning("%s: %s", what, error)
                     break

@@ -114,7 +114,11 @@ class Server:
             check(kind, thing)
             return self._store.update(kind, thing, status=status)
         if request.method == "DELETE":
-            grace = (await _body(request)).get("gracePeriodSeconds", request.query.get("gracePeriodSeconds"))
+            told = await _body(request)
+            grace = told.get("gracePeriodSeconds", request.query.get("gracePeriodSeconds"))
+            wanted, uid = (told.get("preconditions") or {}).get("uid"), self._store.get(kind, place.namespace, name)["metadata"]["uid"]
+            if wanted not in (None, uid):
+                raise ApiError(409, "Conflict", f"the UID in the precondition ({wanted}) does not match the UID in record ({uid})")
             return self._store.delete(kind, place.namespace, name, None if grace is None else float(grace))
         raise ApiError(405, "MethodNotAllowed", f"{request.method} is not possible here")
 
