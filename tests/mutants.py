@@ -242,6 +242,13 @@ MUTANTS = (
     Mutant('page-unescaped', 'python/holdfast/deploy/scenario/page.py', 'return html.escape(str(value))', 'return str(value)', 'tests/unit/test_scenario_files.py -k page'),
     Mutant('load-end-unheard', 'python/holdfast/deploy/scenario/load.py', '            self._over = True\n            self.context.ring()', '            self._over = True', 'tests/e2e/test_scenarios.py -k one_after_the_other'),
     Mutant('unknown-keys-pass', 'python/holdfast/deploy/scenario/reading.py', '    near = difflib', '    if words:\n        return words[0]\n    near = difflib', 'tests/unit/test_scenario_files.py -k cannot_be'),
+    Mutant('late-pods-stay', 'python/holdfast/deploy/local/kubelet.py', '            self._remove(uid, thing)\n            return', '            return', 'tests/unit/test_kubelet.py'),
+    Mutant('deletes-any-of-that-name', 'python/holdfast/deploy/local/server.py', 'if wanted not in (None, uid):', 'if False:', 'tests/e2e/test_local_cluster.py -k changed_and_removed'),
+    Mutant('anybody-asks-nodes', 'python/holdfast/deploy/local/endpoint.py', 'if not _may_ask(request):', 'if False:', 'tests/e2e/test_real_control_plane.py -k api_server_alone'),
+    Mutant('expired-is-unknown', 'python/holdfast/deploy/api.py', 'if status != 401:', 'if True:', 'tests/e2e/test_real_control_plane.py -k not_let_in'),
+    Mutant('before-includes-the-struck', 'python/holdfast/deploy/scenario/checks.py', 'one.ended <= end and self.load', 'one.at < end and self.load', 'tests/unit/test_scenario_files.py -k under_way'),
+    Mutant('recovery-at-the-first-success', 'python/holdfast/deploy/scenario/checks.py', 'last_bad = max(', 'last_bad = min(', 'tests/unit/test_scenario_files.py -k recovery'),
+    Mutant('nodes-stay-when-they-leave', 'python/holdfast/deploy/local/joined.py', '        for kind, namespace in ((NODE, ""), (LEASE, _LEASES)):', '        for kind, namespace in ((LEASE, _LEASES),):', 'tests/e2e/test_real_control_plane.py -k leave_as_they_came'),
 )  # fmt: skip
 
 

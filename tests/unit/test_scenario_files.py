@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 import yaml
 
 from holdfast.deploy import BadSpec
-from holdfast.deploy.scenario import Context, Event, Load, Request, Scenario, checks, conditions, faults, steps
+from holdfast.deploy.scenario import Context, Event, Injected, Load, Request, Scenario, checks, conditions, faults, steps
 from holdfast.deploy.scenario.checks import percentile
+from holdfast.deploy.scenario.context import Happened
 from holdfast.deploy.scenario.report import Report
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "hw_faults"
@@ -181,3 +183,44 @@ def test_the_page_shows_what_there_is_and_escapes_it(tmp_path: Path) -> None:
 def test_a_scenario_in_python() -> None:
     made = Scenario("s", SPEC, [Event(steps.Wait(conditions.Seconds(1))), Event(steps.Inject(faults.Delete()), after="seconds-1")])
     assert [event.name for event in made.events] == ["seconds-1", "delete-1"] and made.spec().name == "vllm-disagg"
+
+
+def context_with(*requests: Request) -> Context:
+    made = Context(None, 1, "")  # type: ignore[arg-type]
+    made.requests = list(requests)
+    made.events = {"a": Happened("a", "", 1.0, 2.0), "b": Happened("b", "", 4.0, 5.0), "never": Happened("never", "")}
+    return made
+
+
+def evaluated(check: checks.Check, context: Context) -> tuple[bool, str]:
+    found = asyncio.run(check.evaluate(context))
+    return found.passed, found.seen
+
+
+def test_what_was_under_way_when_an_event_began_is_not_of_before_it() -> None:
+    context = context_with(
+        Request("l", 0.5, 0.1, 200),
+        Request("l", 0.9, 0.3, 500, "struck"),
+        Request("m", 2.5, 0.1, 200),
+        Request("l", 3.9, 0.2, 0, "struck"),
+    )
+    assert evaluated(checks.Success(at_least=1, before="a"), context) == (True, "1 of 1 requests")
+    assert evaluated(checks.Requests(at_least=1, at_most=1, after="a", before="b"), context) == (True, "1 of 1 requests")
+    assert evaluated(checks.Errors(at_most=1, load="l"), context)[0] is False
+    assert evaluated(checks.Requests(at_least=0, after="never"), context) == (False, "an event that this is about has not happened")
+    assert evaluated(checks.Latency(at_most=0.1, percent=100), context) == (True, "0.1 of 4 requests")
+    assert evaluated(checks.Success(at_least=0.5, after="b"), context) == (False, "there was no request")
+
+
+def test_recovery_counts_to_the_first_request_after_which_none_failed() -> None:
+    context = context_with(
+        *(Request("l", at, 0.1, 200, error) for at, error in ((1.0, ""), (2.0, "x"), (3.0, ""), (4.0, "x"), (5.0, "")))
+    )
+    context.faults = {"f": Injected("f", faults.Cuda(), 1.5)}
+    assert evaluated(checks.Recovery("f", 3.5), context) == (True, "3.5 s")
+    assert evaluated(checks.Recovery("f", 3.4), context) == (False, "3.5 s")
+    context.faults["g"] = Injected("g", faults.Cuda(), 3.5)
+    assert evaluated(checks.Recovery("f", 1.5), context) == (True, "1.5 s")
+    context.requests.pop()
+    assert evaluated(checks.Recovery("g", 9.0), context) == (False, "the last request failed: x")
+    assert evaluated(checks.Recovery("h", 9.0), context) == (False, "it was not injected")
