@@ -24,7 +24,9 @@ from holdfast.deploy.errors import DeployError
 from holdfast.deploy.kubeconfig import access_from
 from holdfast.procs import end_child
 
-_START = 30.0  # Seconds.
+# Seconds.
+_START = 30.0
+_JOIN = 120.0  # With controllers that are not ours to wait for.
 _LOOK = 0.01
 
 
@@ -69,7 +71,7 @@ def cluster(
         with log.open("ab") as output:
             process = subprocess.Popen([*command, *nodes], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment())
         try:
-            yield _wait(process, made, log)
+            yield _wait(process, made, log, _START if control_plane is None else _JOIN)
         finally:
             end_child(process, _START)
     finally:
@@ -85,11 +87,11 @@ def _environment() -> dict[str, str]:
     return found
 
 
-def _wait(process: subprocess.Popen[bytes], folder: Path, log: Path) -> Local:
-    deadline = time.monotonic() + _START
+def _wait(process: subprocess.Popen[bytes], folder: Path, log: Path, seconds: float) -> Local:
+    deadline = time.monotonic() + seconds
     while not (folder / "access.json").exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            how = f"has ended with {process.returncode}" if process.returncode is not None else f"did not begin within {_START:g} s"
+            how = f"has ended with {process.returncode}" if process.returncode is not None else f"did not begin within {seconds:g} s"
             raise DeployError(f"the local cluster {how}:\n{log.read_text(errors='replace')[-4000:].strip()}")
         time.sleep(_LOOK)
     return found_in(folder)
