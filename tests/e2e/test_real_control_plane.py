@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from control_plane import ControlPlane, missing
 from deployments import LIMIT, SPECS, ask, do, spec, there, url_of, wait_for, worker
+from kubernetes_asyncio.config import incluster_config
 
-from holdfast.deploy import ApiError, BadAccess, ManagedDeployment, NotLetIn, Unreachable, access_from, local
+from holdfast.deploy import Api, ApiError, BadAccess, ManagedDeployment, NotLetIn, Unreachable, access_from, local
 from holdfast.deploy.controllers.sentinel import CHECK
 from holdfast.deploy.kinds import DEFINITION, GRAPH, NAMESPACE, NODE, POD, condition, labels_of
 from holdfast.deploy.local import Local
@@ -171,6 +172,31 @@ def test_who_is_not_let_in_is_told_why(kube, plane, tmp_path):
 
     with pytest.raises(ApiError, match=r"cannot list resource"):
         asyncio.run(forbidden_deployment())
+
+
+def test_in_a_pod_its_service_account_is_used(plane, tmp_path, monkeypatch):
+    """Upstream's defect 5: there a kubeconfig was wanted in a pod, too."""
+
+    async def token(api: Api) -> str:
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}}
+        return str(
+            json.loads(await api.call("POST", "/api/v1/namespaces/default/serviceaccounts/default/token", body))["status"]["token"]
+        )
+
+    bare = Local(access_from(plane.kubeconfig), tmp_path, 0)
+    (tmp_path / "token").write_text(do(bare, token))
+    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(plane.certificates.folder / "ca.crt"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    with pytest.raises(BadAccess, match="there is no kubeconfig"):
+        access_from()
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", plane.server.rpartition(":")[2])
+    access = access_from()
+    assert access.server == plane.server and "service account" in access.source
+    with pytest.raises(ApiError, match='User "system:serviceaccount:default:default" cannot list resource "nodes"'):
+        do(Local(access, tmp_path, 0), lambda api: api.list(NODE))
 
 
 def test_nodes_answer_the_api_server_alone(kube, plane):

@@ -117,4 +117,4 @@ class _Token:
                 raise _bad(problem, self._source) from None
             self._at = time.monotonic()
         key = await self._found.get_api_key_with_prefix("BearerToken")
-        return str(key or "").removeprefix("Bearer ") if key else ""
+        return str(key or "").removeprefix("Bearer ")
