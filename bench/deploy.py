@@ -1,6 +1,7 @@
-"""Deployments on the local cluster: how long it takes until there is one, until a deployment is ready, and for the ten phases.
+"""Deployments on the local cluster, and on a real control plane with nodes of this machine: how long it takes until there is one, until
+a deployment is ready, and for the ten phases.
 
-    python bench/deploy.py [--runs N]        needs holdfast[deploy], etcd-server, nats-server
+    python bench/deploy.py [--runs N]        needs holdfast[deploy], etcd-server, nats-server; tools/kubernetes.sh for the second
 
 No peer runs without a cluster; beside it stands what its parts take by themselves: starting etcd, NATS and the three processes of the
 deployment (the floor). Prints medians in seconds and the ratio.
@@ -10,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import collections
+import contextlib
 import os
 import statistics
 import subprocess
@@ -17,6 +20,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Optional
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "e2e"))
+
+from control_plane import ControlPlane, missing
+
+from holdfast.deploy.local import Local
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "hw_faults"
 
@@ -35,40 +45,66 @@ def floor() -> float:
     return time.perf_counter() - begun
 
 
-async def deployment(folder: Path, times: dict[str, list[float]]) -> None:
-    from holdfast.deploy import DeploymentSpec, ManagedDeployment, local
+async def deployment(folder: Path, cluster: Local, times: dict[str, list[float]], where: str) -> None:
+    from holdfast.deploy import DeploymentSpec, ManagedDeployment
 
     begun = time.perf_counter()
-    with local.cluster() as cluster:
-        times["cluster"].append(time.perf_counter() - begun)
+    async with ManagedDeployment(folder, DeploymentSpec(EXAMPLE / "specs" / "vllm.yaml"), "bench", cluster=cluster):
+        times[f"{where}: deployment ready"].append(time.perf_counter() - begun)
         begun = time.perf_counter()
-        async with ManagedDeployment(folder, DeploymentSpec(EXAMPLE / "specs" / "vllm.yaml"), "bench", cluster=cluster):
-            times["deployment ready"].append(time.perf_counter() - begun)
-            begun = time.perf_counter()
-        times["deployment removed"].append(time.perf_counter() - begun)
+    times[f"{where}: deployment removed"].append(time.perf_counter() - begun)
 
 
-def ten_phases() -> float:
+def ten_phases(*more: str, **environment: str) -> float:
     begun = time.perf_counter()
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE), "--enable-hw-faults"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(EXAMPLE / "test_hw_faults.py"),
+        "--enable-hw-faults",
+        *more,
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment})
     return time.perf_counter() - begun
+
+
+def once(times: dict[str, list[float]], where: str, plane: Optional[ControlPlane]) -> None:
+    from holdfast.deploy import local
+
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder, local.cluster(control_plane=plane.kubeconfig if plane else None) as cluster:
+        times[f"{where}: nodes"].append(time.perf_counter() - begun)
+        asyncio.run(deployment(Path(folder), cluster, times, where))
+        taken = ten_phases("--hf-backend=kubernetes", KUBECONFIG=str(plane.kubeconfig)) if plane is not None else ten_phases()
+        times[f"{where}: ten phases, with pytest"].append(taken)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
-    names = ("floor", "cluster", "deployment ready", "deployment removed", "ten phases, with pytest")
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(runs):
-        times["floor"].append(floor())
-        with tempfile.TemporaryDirectory() as folder:
-            asyncio.run(deployment(Path(folder), times))
-        times["ten phases, with pytest"].append(ten_phases())
+    times: dict[str, list[float]] = collections.defaultdict(list)
+    with contextlib.ExitStack() as stack:
+        plane = None
+        if missing():
+            print(missing(), file=sys.stderr)
+        else:
+            begun = time.perf_counter()
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            plane = stack.enter_context(ControlPlane(folder).running())
+            times["real: control plane"].append(time.perf_counter() - begun)
+        for _ in range(runs):
+            times["floor"].append(floor())
+            once(times, "local", None)
+            if plane is not None:
+                once(times, "real", plane)
     for name, values in times.items():
         median = statistics.median(values)
-        print(f"{name:<24} {median:7.2f} s   {median / statistics.median(times['floor']):5.1f} x the floor")
+        print(f"{name:<34} {median:7.2f} s   {median / statistics.median(times['floor']):5.1f} x the floor")
 
 
 if __name__ == "__main__":
