@@ -224,3 +224,28 @@ def test_recovery_counts_to_the_first_request_after_which_none_failed() -> None:
     context.requests.pop()
     assert evaluated(checks.Recovery("g", 9.0), context) == (False, "the last request failed: x")
     assert evaluated(checks.Recovery("h", 9.0), context) == (False, "it was not injected")
+
+
+def test_healing_that_was_cancelled_is_done_again_and_what_is_done_is_not() -> None:
+    done: list[str] = []
+
+    class Slow(faults.Fault):
+        async def heal(self, context: Context, injected: Injected) -> None:
+            done.append("begun")
+            if len(done) == 1:
+                await asyncio.sleep(60)
+            injected.found("effective")
+
+    async def main() -> None:
+        context, injected = context_with(), Injected("f", Slow(), 0.0)
+        context.note = lambda what, **evidence: done.append(what)  # type: ignore[method-assign]
+        first = asyncio.ensure_future(steps.heal(context, injected))
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        assert injected.ended is None and injected.outcome is None
+        for _ in range(2):
+            await steps.heal(context, injected)
+        assert injected.outcome == "effective" and done == ["begun", "begun", "fault over"]
+
+    asyncio.run(main())

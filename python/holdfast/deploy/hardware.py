@@ -264,11 +264,12 @@ class HardwareFaults:
     async def recover(self, fault: str) -> dict[str, Any]:
         """Heals one that inject_xid_fault() or inject() has given; its node's quarantine is over with it, if it was cordoned for that
         alone. Returns the evidence of its end."""
-        node = self._node_of(fault)
-        ended = (await asyncio.to_thread(self._heal, node, [fault]))[0]
+        node, ended = self._node_of(fault), {}
+        if fault not in self._healed:  # Else an earlier call was cancelled after that.
+            ended = (await asyncio.to_thread(self._heal, node, [fault]))[0]
+            self._healed.add(fault)
+            self._timeline.note("fault healed", fault=fault, evidence=ended)
         self._others.pop(fault, None)
-        self._healed.add(fault)
-        self._timeline.note("fault healed", fault=fault, evidence=ended)
         if fault in self._injected and is_fatal(self._injected[fault][2]):
             await self._connection.run(self._nodes[node].give_back(self._connection, node, [self._injected[fault][1]], _BACK))
             self._timeline.note("node given back", node=node)

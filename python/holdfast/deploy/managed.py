@@ -214,7 +214,7 @@ class ManagedDeployment:
             for forward in self._forwards:
                 await asyncio.to_thread(forward.stop)
             await step("deployment", lambda: connection.run(self._remove_graph()))
-            if self._platform is not None and not self._made_namespace:
+            if self._platform is not None:
                 await step("platform", lambda: connection.run(self._remove_platform()))
             await step("namespace", lambda: connection.run(self._remove_namespace()))
             await asyncio.to_thread(connection.close)

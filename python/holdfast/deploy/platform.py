@@ -105,10 +105,12 @@ class Platform:
         return (not pods if wanted == 0 else ready >= wanted), f"{len(pods)} pods, {ready} of them ready"
 
     async def remove(self) -> None:
-        """What deploy() has made."""
+        """What deploy() has made, until its pods are gone: a namespace that still has pods goes seconds later. Raises WaitFailed."""
         api = self._connection.api
         for part in self.made:
             for kind in (STATEFUL_SET, SERVICE):
                 there = await api.find(kind, self._namespace, NAMES[part])
                 if there is not None and is_made_by(there, self._by):
                     await api.delete(kind, self._namespace, NAMES[part])
+        for part in self.made:
+            await self._connection.until(f"{NAMES[part]} to end", 60, lambda part=part: self._look(part, 0))  # type: ignore[misc]

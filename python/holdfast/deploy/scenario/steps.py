@@ -122,18 +122,22 @@ class Heal(Step):
 
 
 async def heal(context: Context, injected: Injected) -> None:
-    """Once; the second time does nothing. Raises what goes wrong."""
+    """Once; the second time does nothing, unless the first was cancelled. Raises what goes wrong."""
     if injected.ended is not None:
         return
     injected.ended = context.now()
     try:
         await injected.fault.heal(context, injected)
+    except asyncio.CancelledError:
+        injected.ended = None
+        raise
     except Exception as problem:
         injected.found(UNKNOWN, problem=str(problem))
         raise
     finally:
-        injected.outcome = injected.outcome or UNKNOWN
-        context.note("fault over", fault=injected.name, outcome=injected.outcome, evidence=injected.evidence)
+        if injected.ended is not None:
+            injected.outcome = injected.outcome or UNKNOWN
+            context.note("fault over", fault=injected.name, outcome=injected.outcome, evidence=injected.evidence)
 
 
 @dataclass(frozen=True)
