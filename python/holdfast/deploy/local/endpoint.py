@@ -6,7 +6,6 @@ HTTPS; who asks must have a certificate of the cluster's authority that says it 
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import subprocess
 from collections.abc import Awaitable
@@ -19,7 +18,7 @@ from holdfast.deploy.errors import ApiError, DeployError
 from holdfast.deploy.kinds import POD, Object
 from holdfast.deploy.local.kubelet import Nodes
 from holdfast.deploy.local.mirror import Mirror
-from holdfast.deploy.local.streams import Exec, Forward, stream
+from holdfast.deploy.local.streams import MALFORMED, Exec, Forward, refusal, stream
 
 _CALLERS = ("kube-apiserver-kubelet-client", "apiserver-kubelet-client")
 _OPENSSL = 30.0  # Seconds.
@@ -65,10 +64,8 @@ class Endpoint:
             if not _may_ask(request):
                 raise ApiError(403, "Forbidden", "this node answers the API server alone")
             return await handler(request)
-        except (ApiError, ValueError, KeyError) as problem:
-            error = problem if isinstance(problem, ApiError) else ApiError(400, "BadRequest", f"malformed: {problem!r}")
-            status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": error.message, "reason": error.reason}
-            return web.Response(text=json.dumps({**status, "code": error.status}), status=error.status, content_type="application/json")
+        except MALFORMED as problem:
+            return refusal(problem)
 
     def _pod(self, request: web.Request) -> Object:
         found = self._mirror.find(POD, request.match_info["namespace"], request.match_info["pod"])

@@ -8,13 +8,12 @@ import asyncio
 import contextlib
 import json
 import secrets
-import shutil
 from pathlib import Path
 from typing import Callable
 
 import aiohttp
 
-from holdfast.deploy.agents import APP, KERNEL_LOG, STATE_PATH, SYSTEM, TOKEN_SECRET, daemon_set
+from holdfast.deploy.agents import APP, KERNEL_LOG, SYSTEM, TOKEN_SECRET, daemon_set
 from holdfast.deploy.api import Access, Api
 from holdfast.deploy.controllers import graph, sentinel
 from holdfast.deploy.controllers.definition import definition
@@ -35,14 +34,12 @@ from holdfast.deploy.kinds import (
     name_of,
     namespace_of,
 )  # fmt: skip
-from holdfast.deploy.local import images
 from holdfast.deploy.local.addresses import Addresses
 from holdfast.deploy.local.endpoint import Endpoint, closed, context_for
-from holdfast.deploy.local.kubelet import Node, Nodes
+from holdfast.deploy.local.kubelet import Node, Nodes, make_nodes
 from holdfast.deploy.local.mirror import Mirror
 from holdfast.deploy.local.services import Services
 from holdfast.deploy.times import now
-from holdfast.faults.page import shim_path
 from holdfast.simgpu import Device
 
 _LEASES = "kube-node-lease"
@@ -66,7 +63,10 @@ async def begin(
     stack.push_async_callback(mirror.close)
     sending = asyncio.ensure_future(mirror.send())
     stack.callback(sending.cancel)
-    machines = await _machines(stack, mirror, folder, nodes, addresses, access)
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    machines = make_nodes(mirror, folder, nodes, addresses, session)
+    for machine in machines:
+        machine.address = addresses.take()
     cluster = Nodes(machines)
     stack.push_async_callback(cluster.close)
     services = Services(mirror, addresses)
@@ -162,25 +162,6 @@ async def _until_agents_are_ready(api: Api, count: int) -> None:
         return int(thing.get("status", {}).get("numberReady", 0)) >= count
 
     await _until(api, DAEMON_SET, SYSTEM, APP, ready)
-
-
-async def _machines(
-    stack: contextlib.AsyncExitStack, mirror: Mirror, folder: Path, nodes: list[list[Device]], addresses: Addresses, access: Access
-) -> list[Node]:
-    programs = images.make_folder(folder / "bin")
-    session = await stack.enter_async_context(aiohttp.ClientSession())
-    machines = []
-    for number, devices in enumerate(nodes, 1):
-        (folder / f"node-{number}").mkdir()
-        machine = Node(mirror, f"node-{number}", folder / f"node-{number}", devices, addresses, programs)
-        machine.session = session
-        machine.address = addresses.take()
-        state = machine.root / STATE_PATH.lstrip("/")
-        state.mkdir(parents=True, mode=0o700)
-        # Beside the page, so that one volume brings a pod both.
-        shutil.copy(shim_path(), state / "libfaultshim.so")
-        machines.append(machine)
-    return machines
 
 
 async def _listen(

@@ -5,19 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from pathlib import Path
 from typing import Optional
 
 import aiohttp
 
-from holdfast.deploy.agents import KERNEL_LOG
+from holdfast.deploy.agents import KERNEL_LOG, STATE_PATH
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.kinds import NODE, POD, Object, gpus_of, is_leaving, name_of
 from holdfast.deploy.local import container as containers
+from holdfast.deploy.local import images
 from holdfast.deploy.local.addresses import Addresses
 from holdfast.deploy.local.pod import Pod
 from holdfast.deploy.local.store import Change, Objects
 from holdfast.deploy.times import now
+from holdfast.faults.page import shim_path
 from holdfast.simgpu import Device, Simgpu
 
 _ALL = [-1]
@@ -116,6 +119,24 @@ class Node:
 
     def pod(self, uid: str) -> Optional[Pod]:
         return self._pods.get(uid)
+
+
+def make_nodes(
+    store: Objects, folder: Path, nodes: list[list[Device]], addresses: Addresses, session: aiohttp.ClientSession
+) -> list[Node]:
+    """node-1, node-2, ..., with these GPUs, and with what the fault services give to pods."""
+    programs = images.make_folder(folder / "bin")
+    made = []
+    for number, devices in enumerate(nodes, 1):
+        (folder / f"node-{number}").mkdir()
+        node = Node(store, f"node-{number}", folder / f"node-{number}", devices, addresses, programs)
+        node.session = session
+        state = node.root / STATE_PATH.lstrip("/")
+        state.mkdir(parents=True, mode=0o700)
+        # Beside the page, so that one volume brings a pod both.
+        shutil.copy(shim_path(), state / "libfaultshim.so")
+        made.append(node)
+    return made
 
 
 class Nodes:

@@ -15,7 +15,7 @@ from holdfast.deploy.errors import ApiError
 from holdfast.deploy.kinds import KINDS, POD, Kind, Object
 from holdfast.deploy.local.kubelet import Nodes
 from holdfast.deploy.local.store import Change, Store, merged
-from holdfast.deploy.local.streams import Exec, Forward, stream
+from holdfast.deploy.local.streams import MALFORMED, Exec, Forward, refusal, stream
 from holdfast.deploy.local.validate import check
 
 _BY_PLACE = {(kind.group, kind.plural): kind for kind in KINDS}
@@ -60,18 +60,8 @@ class Server:
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 raise ApiError(401, "Unauthorized", "Unauthorized")
             return await handler(request)
-        except (ApiError, ValueError, KeyError, TypeError, AttributeError) as problem:
-            # What is no ApiError is an object or a query of another shape than the API has.
-            error = problem if isinstance(problem, ApiError) else ApiError(400, "BadRequest", f"malformed: {problem!r}")
-            status = {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "status": "Failure",
-                "message": error.message,
-                "reason": error.reason,
-                "code": error.status,
-            }
-            return web.json_response(status, status=error.status)
+        except MALFORMED as problem:
+            return refusal(problem)
 
     async def _ready(self, request: web.Request) -> web.StreamResponse:
         return web.Response(text="ok")

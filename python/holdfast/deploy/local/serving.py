@@ -7,10 +7,9 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -18,17 +17,16 @@ import aiohttp
 from aiohttp import web
 
 from holdfast import crash
-from holdfast.deploy.agents import KERNEL_LOG, STATE_PATH, SYSTEM, TOKEN_SECRET, agent
+from holdfast.deploy.agents import KERNEL_LOG, SYSTEM, TOKEN_SECRET, agent
 from holdfast.deploy.api import Access, Api
 from holdfast.deploy.controllers import graph, sentinel
 from holdfast.deploy.kinds import KINDS, NAMESPACE, NODE, POD, REPLICA_SET, SECRET, SERVICE, STATEFUL_SET
-from holdfast.deploy.local import garbage, images, joined, scheduler, workloads
+from holdfast.deploy.local import garbage, joined, scheduler, workloads
 from holdfast.deploy.local.addresses import Addresses
-from holdfast.deploy.local.kubelet import Node, Nodes
+from holdfast.deploy.local.kubelet import Nodes, make_nodes
 from holdfast.deploy.local.server import Server
 from holdfast.deploy.local.services import Services
 from holdfast.deploy.local.store import Store, reconcile_always
-from holdfast.faults.page import shim_path
 from holdfast.simgpu import Device
 
 
@@ -75,15 +73,9 @@ async def _begin(
     store, addresses, token = Store(), Addresses(), secrets.token_hex(16)
     for name in ("default", "kube-system"):
         store.create(NAMESPACE, {"metadata": {"name": name}, "spec": {}})
-    programs = images.make_folder(folder / "bin")
-    machines = []
-    for number, devices in enumerate(nodes, 1):
-        (folder / f"node-{number}").mkdir()
-        machines.append(Node(store, f"node-{number}", folder / f"node-{number}", devices, addresses, programs))
-    cluster = Nodes(machines)
     session = await stack.enter_async_context(aiohttp.ClientSession())
-    for machine in machines:
-        machine.session = session
+    machines = make_nodes(store, folder, nodes, addresses, session)
+    cluster = Nodes(machines)
     stack.push_async_callback(cluster.close)
     store.listen(cluster.on_change)
     access = await _listen(stack, Server(store, cluster, token), addresses.api, token)
@@ -92,7 +84,7 @@ async def _begin(
     services = Services(store, addresses)
     stack.push_async_callback(services.close)
     api = await stack.enter_async_context(Api(access))
-    _add_agents(store, {machine.name: machine.root for machine in machines}, token)
+    _add_agents(store, [machine.name for machine in machines], token)
     logs = {machine.name: machine.root / KERNEL_LOG.lstrip("/") for machine in machines}
     tasks = [
         reconcile_always(store, (POD, NODE), lambda: scheduler.schedule(store)),
@@ -124,14 +116,9 @@ async def _listen(stack: contextlib.AsyncExitStack, server: Server, address: str
     return Access(f"http://{address}:{runner.addresses[0][1]}", token)
 
 
-def _add_agents(store: Store, nodes: Mapping[str, Path], token: str) -> None:
-    """`nodes`: where the file system of each begins."""
+def _add_agents(store: Store, nodes: Sequence[str], token: str) -> None:
     store.create(NAMESPACE, {"metadata": {"name": SYSTEM}, "spec": {}})
     secret = {"metadata": {"name": TOKEN_SECRET, "namespace": SYSTEM}, "stringData": {"token": token}}
     store.create(SECRET, secret)
-    for node, root in nodes.items():
-        state = root / STATE_PATH.lstrip("/")
-        state.mkdir(parents=True, mode=0o700)
-        # Beside the page, so that one volume brings a pod both.
-        shutil.copy(shim_path(), state / "libfaultshim.so")
+    for node in nodes:
         store.create(POD, agent(node))

@@ -1,4 +1,5 @@
-"""Commands in pods, and connections to their ports, over WebSockets: the same for the local cluster's API and for a node's own.
+"""What the local cluster's API and a node's own have in common: refusals, and over WebSockets commands in pods and connections to
+their ports.
 
 Protocol: v4.channel.k8s.io, where the first byte of each message is its channel.
 """
@@ -18,6 +19,17 @@ from holdfast.deploy.local.kubelet import Nodes
 
 _CHANNELS = "v4.channel.k8s.io"
 _CHUNK = 65536
+
+
+# What is no ApiError is an object or a query of another shape than the API has.
+MALFORMED = (ApiError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def refusal(problem: Exception) -> web.Response:
+    """One of these, as the API says it."""
+    error = problem if isinstance(problem, ApiError) else ApiError(400, "BadRequest", f"malformed: {problem!r}")
+    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": error.message, "reason": error.reason}
+    return web.json_response({**status, "code": error.status}, status=error.status)
 
 
 @dataclass(frozen=True)
