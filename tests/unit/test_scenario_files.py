@@ -230,6 +230,9 @@ def test_healing_that_was_cancelled_is_done_again_and_what_is_done_is_not() -> N
     done: list[str] = []
 
     class Slow(faults.Fault):
+        async def inject(self, context: Context, injected: Injected) -> None:
+            done.append("injected")
+
         async def heal(self, context: Context, injected: Injected) -> None:
             done.append("begun")
             if len(done) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Optional
 
@@ -22,11 +23,11 @@ class Checked:
     seen: str
 
 
-class Check:
+class Check(ABC):
     """While the deployment is still there, with nothing broken any more."""
 
-    async def evaluate(self, context: Context) -> Checked:
-        raise NotImplementedError
+    @abstractmethod
+    async def evaluate(self, context: Context) -> Checked: ...
 
     def events(self) -> list[str]:
         """Those that it names."""
@@ -93,11 +94,11 @@ class _OfRequests(Check):
         good = (self.at_least is None or value >= self.at_least) and (self.at_most is None or value <= self.at_most)
         return Checked(what, good, f"{value:g} of {len(requests)} requests{self.more(requests)}")
 
-    def name(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def name(self) -> str: ...
 
-    def value(self, requests: list[Request]) -> Optional[float]:
-        raise NotImplementedError
+    @abstractmethod
+    def value(self, requests: list[Request]) -> Optional[float]: ...
 
     def more(self, requests: list[Request]) -> str:
         failed = [one.error for one in requests if not one.good]

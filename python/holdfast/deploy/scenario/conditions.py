@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Optional
 
@@ -12,10 +13,10 @@ from holdfast.deploy.scenario.context import Context
 from holdfast.deploy.scenario.load import Request
 
 
-class Condition:
+class Condition(ABC):
+    @abstractmethod
     async def wait(self, context: Context, timeout: float) -> None:
         """Raises WaitFailed."""
-        raise NotImplementedError
 
     def events(self) -> list[str]:
         """Those that it names."""
@@ -54,11 +55,11 @@ class _OfRequests(Condition):
 
         await context.until(self.what(), timeout, look)
 
-    def what(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def what(self) -> str: ...
 
-    def has_come(self, requests: list[Request]) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def has_come(self, requests: list[Request]) -> bool: ...
 
     def seen(self, requests: list[Request]) -> str:
         failed = [one for one in requests if not one.good]

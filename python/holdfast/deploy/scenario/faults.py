@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
@@ -20,16 +21,16 @@ from holdfast.faults import FaultNotSeen
 _AGAIN = 0.05  # Seconds; processes in a pod have no watch.
 
 
-class Fault:
+class Fault(ABC):
     """What is wrong raises; what was seen goes to `injected.found()`. heal() is called once, at the latest when the scenario ends."""
 
     # Whether it needs the nodes' fault services, and the shim in the pods.
     of_hardware = False
 
-    async def inject(self, context: Context, injected: Injected) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def inject(self, context: Context, injected: Injected) -> None: ...
 
-    async def heal(self, context: Context, injected: Injected) -> None:
+    async def heal(self, context: Context, injected: Injected) -> None:  # noqa: B027  (what has died is not healed)
         """Puts back what is still changed."""
 
 

@@ -244,7 +244,8 @@ def _step(kind: str, given: Any, how: _How, where: str) -> Step:
         return Wait(_condition(given, where), how.timeout if how.timeout is not None else _LIMIT)
     if kind == "fault":
         return Inject(_fault(given, where), how.for_)
-    return build({"stop": Stop, "heal": Heal, "upgrade": Upgrade}[kind], given, where)
+    others: dict[str, type[Step]] = {"stop": Stop, "heal": Heal, "upgrade": Upgrade}
+    return build(others[kind], given, where)
 
 
 def _condition(given: Any, where: str) -> Condition:

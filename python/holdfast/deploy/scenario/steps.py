@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Optional
 
@@ -16,11 +17,11 @@ from holdfast.deploy.scenario.reading import said
 _UPGRADE = 600.0  # Seconds.
 
 
-class Step:
+class Step(ABC):
     """What is wrong raises."""
 
-    async def run(self, context: Context, happened: Happened) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def run(self, context: Context, happened: Happened) -> None: ...
 
     def events(self) -> list[str]:
         """Those that it names."""
