@@ -228,7 +228,7 @@ MUTANTS = (
     Mutant('a-sweep-does-not-heal', 'python/holdfast/deploy/sweep.py', 'said.append(json.dumps(client.recover(str(fault["fault_id"]))))', 'said.append("")', 'tests/e2e/test_deploy_sweep.py -k cordoned'),
     Mutant('a-sweep-takes-all', 'python/holdfast/deploy/sweep.py', '(self._run is None and is_over(thing))', 'self._run is None', 'tests/e2e/test_deploy_sweep.py -k platform'),
     Mutant('cancelled-for-good', 'python/holdfast/deploy/managed.py', 'problems = await asyncio.shield(leaving)', 'problems = await leaving', 'tests/e2e/test_managed_deployment.py -k cancelled_it'),
-    Mutant('names-are-shared', 'python/holdfast/deploy/managed.py', '        if self._graph.find():', '        if False:', 'tests/e2e/test_managed_deployment.py -k taken'),
+    Mutant('names-are-shared', 'python/holdfast/deploy/managed.py', '        if self.graph.find():', '        if False:', 'tests/e2e/test_managed_deployment.py -k taken'),
     Mutant('suites-lose-their-options', 'python/holdfast/compat/hw_faults.py', 'with contextlib.suppress(ValueError):', 'with contextlib.nullcontext():', 'tests/e2e/test_deployment_faults.py -k have_the_options'),
     Mutant('gpus-by-number', 'engine/serve/deeds_gpu.cc', '  wish.wish.device = -1;\n  return gpu;', '  wish.wish.uuid = nullptr;\n  return gpu;', 'tests/e2e/test_faultd.py -k whatever'),
     Mutant('settled-at-first-sight', 'python/holdfast/deploy/settle.py', '        if await _stays(connection, stable, now):', '        if True:', 'tests/e2e/test_settle.py -k late'),
