@@ -16,7 +16,7 @@ flags="-s -w"
 for package in k8s.io/component-base/version k8s.io/client-go/pkg/version; do
   flags="$flags -X $package.gitVersion=v$version -X $package.gitMajor=1 -X $package.gitMinor=${version:2:2}"
 done
-for program in kube-apiserver kube-controller-manager kube-scheduler kubelet; do
+for program in kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy; do
   echo "building $program $version"
   nice -n 19 go build -p 2 -trimpath -ldflags "$flags" -o "$cache/bin/$program" "k8s.io/kubernetes/cmd/$program"
 done

@@ -13,7 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 VERSION = "1.34.4"
@@ -78,18 +78,25 @@ class Certificates:
 
 
 class ControlPlane:
-    def __init__(self, folder: Path) -> None:
+    """`inside`: the words before a command that is to run where its nodes are, `address` its own there, `services` the range (/24) of
+    the addresses that services get. Otherwise those of this machine, below those that local clusters take for their pods."""
+
+    def __init__(self, folder: Path, *, inside: Sequence[str] = (), address: str = "127.0.0.1", services: str = "") -> None:
         self.folder = folder
-        self._etcd, self._peer, self._api, self._managers, self._scheduler = _free_ports(5)
-        self._services = f"127.{random.randint(1, 15)}.{random.randint(1, 250)}"
-        self.server = f"https://127.0.0.1:{self._api}"
+        self.address = address
+        self._inside = inside
+        self._etcd, self._peer, self.port, self._managers, self._scheduler = _free_ports(5)
+        self.services = services or f"127.{random.randint(1, 15)}.{random.randint(1, 250)}"
+        self.server = f"https://127.0.0.1:{self.port}"
+        self.reached = self.server  # From where the tests are.
         self.certificates = Certificates(folder / "pki", self.server)
         self.kubeconfig = folder / "pki" / "admin.kubeconfig"
 
     @contextlib.contextmanager
     def running(self) -> Iterator[ControlPlane]:
         sign = self.certificates.sign
-        sign("apiserver", "/CN=kube-apiserver", "DNS:localhost,DNS:kubernetes.default.svc,IP:127.0.0.1")
+        own = f"IP:127.0.0.1,IP:{self.address},IP:{self.services}.1"
+        sign("apiserver", "/CN=kube-apiserver", f"DNS:localhost,DNS:kubernetes.default.svc,{own}")
         sign("kubelet-client", "/O=system:masters/CN=kube-apiserver-kubelet-client")
         sign("admin", "/O=system:masters/CN=admin")
         sign("kcm", "/CN=system:kube-controller-manager")
@@ -107,7 +114,7 @@ class ControlPlane:
         """Ends with this process, whatever ends that."""
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", str(PROGRAMS / name), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._inside, "setpriv", "--pdeathsig", "KILL", str(PROGRAMS / name), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         try:
             yield
@@ -131,10 +138,11 @@ class ControlPlane:
         pki = self.folder / "pki"
         return [
             f"--etcd-servers=http://127.0.0.1:{self._etcd}",
-            "--bind-address=127.0.0.1",
-            f"--secure-port={self._api}",
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",
+            f"--bind-address={'127.0.0.1' if self.address == '127.0.0.1' else '0.0.0.0'}",
+            f"--secure-port={self.port}",
+            f"--advertise-address={self.address}",
+            # A loopback address is none that it would write down as the endpoint of the service "kubernetes".
+            f"--endpoint-reconciler-type={'none' if self.address == '127.0.0.1' else 'master-count'}",
             f"--tls-cert-file={pki / 'apiserver.crt'}",
             f"--tls-private-key-file={pki / 'apiserver.key'}",
             f"--client-ca-file={pki / 'ca.crt'}",
@@ -142,8 +150,7 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={pki / 'sa.pub'}",
             f"--service-account-signing-key-file={pki / 'sa.key'}",
-            # Addresses of this machine, below those that local clusters take for their pods.
-            f"--service-cluster-ip-range={self._services}.0/24",
+            f"--service-cluster-ip-range={self.services}.0/24",
             f"--kubelet-client-certificate={pki / 'kubelet-client.crt'}",
             f"--kubelet-client-key={pki / 'kubelet-client.key'}",
             "--kubelet-preferred-address-types=InternalIP",
@@ -176,7 +183,7 @@ class ControlPlane:
         deadline = time.monotonic() + _START
         while True:
             try:
-                with urllib.request.urlopen(f"{self.server}/readyz", timeout=5, context=context) as answer:
+                with urllib.request.urlopen(f"{self.reached}/readyz", timeout=5, context=context) as answer:
                     if answer.read() == b"ok":
                         return
             except (OSError, urllib.error.URLError):

@@ -22,6 +22,13 @@ _USAGE = """
                         [--seed N] [--namespace NAME] [--folder FOLDER] [--report FOLDER]
   holdfast deploy sweep --folder FOLDER                 puts back what killed tests have left there two hours ago or earlier;
                         [--run ID | --all]              that of one run, of all runs
+  holdfast deploy images FILE                           container images made of this machine's files, for a cluster's nodes (docker load,
+                                                        ctr -n k8s.io images import, kind load image-archive)
+  holdfast deploy install --kubeconfig FILE             a fault service on each node, a quarantine and an operator
+                        [--image NAME] [--gpus GPUS]    GPUS: simulated ones, for each node
+                        [--without operator,quarantine] where the cluster has its own
+                        [--drain MODE] [--drain-seconds S]
+  holdfast deploy uninstall --kubeconfig FILE           takes that away again
 
 In the place of --folder, --kubeconfig FILE [--context NAME] is a real cluster.
 GPUS are those of a node each (2x80GiB, gpus.toml, none); otherwise there are two nodes with two of 80 GiB."""
@@ -30,7 +37,7 @@ GPUS are those of a node each (2x80GiB, gpus.toml, none); otherwise there are tw
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Raises Mistake where the packages are missing."""
     parser.usage = _USAGE
-    actions = parser.add_subparsers(dest="action", required=True, prog="holdfast deploy", metavar="cluster|status|plan|scenario|sweep")
+    actions = parser.add_subparsers(dest="action", required=True, prog="holdfast deploy", metavar="cluster|status|plan|scenario|sweep|images|install|uninstall")
     try:
         from holdfast.deploy.local import __main__ as local
     except ImportError as missing:
@@ -55,6 +62,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     which = sweeping.add_mutually_exclusive_group()
     which.add_argument("--run", help="the run's name ($HOLDFAST_RUN of the tests, the label holdfast.dev/run)")
     which.add_argument("--all", action="store_true", help="of all runs, also those that are going on")
+    actions.add_parser("images").add_argument("file", type=Path)
+    _add_install(actions.add_parser("install"))
+    _add_real(actions.add_parser("uninstall"))
+
+
+def _add_install(parser: argparse.ArgumentParser) -> None:
+    from holdfast.deploy.archive import AGENT
+    from holdfast.deploy.controllers.sentinel import Drain
+    from holdfast.deploy.local.__main__ import MODES
+
+    _add_real(parser)
+    parser.add_argument("--image", default=AGENT, help="of `holdfast deploy images`, by the name that it has for the nodes")
+    parser.add_argument("--gpus", default="", help="simulated ones, for each node; otherwise the nodes have their own")
+    parser.add_argument("--without", default="", metavar="PARTS", help="operator, quarantine, or both, with a comma")
+    parser.add_argument("--drain", choices=MODES, default=Drain.mode, help="what becomes of the pods of a node that is out of use")
+    parser.add_argument("--drain-seconds", type=float, default=Drain.seconds, help="DeleteAfterTimeout: how long they have")
+
+
+def _add_real(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kubeconfig", type=Path, help="of the cluster; otherwise $KUBECONFIG, then ~/.kube/config")
+    parser.add_argument("--context", help="of the kubeconfig; otherwise its own")
 
 
 def _cluster(parser: argparse.ArgumentParser, otherwise: str = "", *, required: bool = False) -> None:
@@ -96,6 +124,10 @@ def run(options: argparse.Namespace) -> int:
             return _scenarios(options)
         if options.action == "sweep":
             return _sweep(options)
+        if options.action == "images":
+            return _images(options.file)
+        if options.action in ("install", "uninstall"):
+            return _install(options)
         if (options.folder / "access.json").exists():
             raise Mistake(f"{options.folder}: a local cluster has its files there already; give another folder, or remove that one")
         print(f"holdfast deploy cluster: HOLDFAST_CLUSTER={options.folder.resolve()}", file=sys.stderr)
@@ -148,6 +180,50 @@ def _scenarios(options: argparse.Namespace) -> int:
             print(f"holdfast deploy scenario: {file}: {problem}; report: {options.report / file.stem / 'report.html'}", file=sys.stderr)
             failed += 1
     return 1 if failed else 0
+
+
+def _images(file: Path) -> int:
+    from holdfast.deploy import archive
+    from holdfast.engine_path import EngineMissing
+    from holdfast.simgpu import SimgpuError
+
+    try:
+        archive.write(file)
+    except (OSError, EngineMissing, SimgpuError) as problem:
+        raise Mistake(f"{file}: {problem}") from None
+    print(f"{file}: {file.stat().st_size >> 20} MiB: {', '.join(image.name for image in archive.IMAGES)}")
+    return 0
+
+
+def _install(options: argparse.Namespace) -> int:
+    import asyncio
+
+    from holdfast import simgpu
+    from holdfast.deploy import access_from
+    from holdfast.deploy.controllers.sentinel import Drain
+    from holdfast.deploy.install import Choice, install, uninstall
+
+    access = access_from(options.kubeconfig, options.context)
+    if options.action == "uninstall":
+        asyncio.run(uninstall(access, print))
+        return 0
+    without = [part for part in options.without.split(",") if part]
+    if unknown := [part for part in without if part not in ("operator", "quarantine")]:
+        raise Mistake(f"--without {unknown[0]}: it is operator, quarantine, or both, with a comma")
+    if options.gpus:
+        try:
+            simgpu.parse(options.gpus)
+        except simgpu.SimgpuError as problem:
+            raise Mistake(f"--gpus: {problem}") from None
+    choice = Choice(
+        options.image,
+        options.gpus,
+        quarantine="quarantine" not in without,
+        operator="operator" not in without,
+        drain=Drain(options.drain, options.drain_seconds),
+    )
+    asyncio.run(install(access, choice, print))
+    return 0
 
 
 def _sweep(options: argparse.Namespace) -> int:

@@ -75,8 +75,8 @@ def health_event(node: str, line: str) -> Optional[Object]:
 
 
 async def run(api: Api, logs: Mapping[str, Path], drain: Drain) -> None:
-    """For good. `logs`: the kernel's log of each node."""
-    await asyncio.gather(*(_monitor(api, node, log) for node, log in logs.items()), _drain(api, drain))
+    """For good. `logs`: the kernel's log of each node; other nodes are left alone."""
+    await asyncio.gather(*(_monitor(api, node, log) for node, log in logs.items()), _drain(api, set(logs), drain))
 
 
 # ---- the monitor and the quarantine
@@ -127,14 +127,15 @@ def _quarantine(node: Object, event: Object) -> None:
 # ---- the drainer, and the way back
 
 
-async def _drain(api: Api, drain: Drain) -> None:
+async def _drain(api: Api, mine: set[str], drain: Drain) -> None:
     seen = Informers(api, (NODE, POD))
     await seen.begin()
     bell = seen.bell()
     try:
         while True:
             bell.clear()
-            waits = [wait for node in seen[NODE].all() if (wait := await _look_at(api, seen, node, drain)) is not None]
+            nodes = [node for node in seen[NODE].all() if name_of(node) in mine]
+            waits = [wait for node in nodes if (wait := await _look_at(api, seen, node, drain)) is not None]
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(bell.wait(), min(waits, default=None) if waits else None)
     finally:

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 from pathlib import Path
-from typing import Callable
 
 import aiohttp
 
 from holdfast.deploy.agents import APP, KERNEL_LOG, SYSTEM, TOKEN_SECRET, daemon_set
 from holdfast.deploy.api import Access, Api
+from holdfast.deploy.apply import made, remove, until
 from holdfast.deploy.controllers import graph, sentinel
 from holdfast.deploy.controllers.definition import definition
-from holdfast.deploy.errors import ApiError, DeployError, Unreachable, WaitFailed
+from holdfast.deploy.errors import ApiError, DeployError, Unreachable
 from holdfast.deploy.kinds import (
     DAEMON_SET,
     DEFINITION,
@@ -44,7 +43,6 @@ from holdfast.simgpu import Device
 
 _LEASES = "kube-node-lease"
 _BEAT = 5.0  # Seconds; the control plane gives a node up after 40, if it is not told otherwise.
-_READY = 60.0
 _AGAIN = 0.1
 _LEAVE = 15.0
 
@@ -113,55 +111,18 @@ async def _prepare(stack: contextlib.AsyncExitStack, api: Api) -> None:
         (DAEMON_SET, daemon_set()),
     ]
     for kind, thing in things:
-        if not await _made(api, kind, thing):
+        if not await made(api, kind, thing):
             continue
         if kind in (DEFINITION, NAMESPACE):
-            stack.push_async_callback(_remove, api, kind, thing)
-    await _until(api, DEFINITION, "", name_of(definition()), lambda thing: condition(thing, "Established").get("status") == "True")
-
-
-async def _made(api: Api, kind: Kind, thing: Object) -> bool:
-    """False where it was there. One that goes, because nodes have just left, is waited for. Raises WaitFailed."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _READY
-    while True:
-        try:
-            await api.create(kind, thing)
-            return True
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
-        there = await api.find(kind, str(thing["metadata"].get("namespace", "")), name_of(thing))
-        if there is not None and not is_leaving(there):
-            return False
-        if loop.time() > deadline:
-            raise WaitFailed(f"{kind.name} {name_of(thing)}, which is being removed, to be gone", _READY, "it is there still")
-        await asyncio.sleep(_AGAIN)
-
-
-async def _remove(api: Api, kind: Kind, thing: Object) -> None:
-    with contextlib.suppress(ApiError, Unreachable):
-        await api.delete(kind, str(thing["metadata"].get("namespace", "")), name_of(thing))
-
-
-async def _until(api: Api, kind: Kind, namespace: str, name: str, wanted: Callable[[Object], bool]) -> None:
-    """Raises WaitFailed. These few are asked for, not watched: the API has no watch for a definition that is on its way."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + _READY
-    while True:
-        found = await api.get(kind, namespace, name)
-        if wanted(found):
-            return
-        if loop.time() > deadline:
-            raise WaitFailed(f"{kind.name} {name} to be ready", _READY, json.dumps(found.get("status", {}))[:500])
-        await asyncio.sleep(_AGAIN)
+            stack.push_async_callback(remove, api, kind, thing)
+    await until(api, DEFINITION, "", name_of(definition()), lambda thing: condition(thing, "Established").get("status") == "True")
 
 
 async def _until_agents_are_ready(api: Api, count: int) -> None:
     def ready(thing: Object) -> bool:
         return int(thing.get("status", {}).get("numberReady", 0)) >= count
 
-    await _until(api, DAEMON_SET, SYSTEM, APP, ready)
+    await until(api, DAEMON_SET, SYSTEM, APP, ready)
 
 
 async def _listen(
