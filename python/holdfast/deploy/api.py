@@ -245,7 +245,8 @@ class Api:
     async def _socket(self, path: str, query: Sequence[tuple[str, str]]) -> Any:
         assert self._session is not None
         headers = await self._headers()
-        headers.pop("Content-Type")
+        del headers["Content-Type"]
+        headers["Accept"] = "*/*"  # A kubelet has no JSON to give here, and refuses who wants some.
         try:
             return await self._session.ws_connect(
                 self.access.server + path, params=query, protocols=(_CHANNELS,), headers=headers, max_msg_size=0

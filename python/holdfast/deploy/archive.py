@@ -34,6 +34,8 @@ _PATH = f"/{_ROOT}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 # What scripts in a pod need (see pods.py), and what people who look into one expect.
 _TOOLS = "sh cat cp env grep head kill ls mkdir mv rm sed sleep sort tail touch tr uname wc".split()
 _NO = re.compile(r"__pycache__|\.pyc$|/(test|tests|idlelib|tkinter|ensurepip|lib2to3|turtledemo)/|/config-[^/]*/|/site-packages/|/dist-packages/")
+# Libraries that programs open by name, beside the C library.
+_OPENED = ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2", "libnss_*.so.2", "libgcc_s.so.1")
 _TIMEOUT = 60.0  # Seconds.
 
 
@@ -198,6 +200,10 @@ def _add_libraries(files: _Files) -> None:
             continue
         # Folders of a merged /usr are links here; as folders they are as good.
         files.found[path.lstrip("/")] = Path(path).resolve()
+        if "/libc.so" in path:
+            for name in _OPENED:
+                for one in Path(path).parent.glob(name):
+                    files.found[str(one).lstrip("/")] = one.resolve()
 
 
 def _is_elf(path: Path) -> bool:
