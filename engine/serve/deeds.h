@@ -11,7 +11,7 @@ Result<std::unique_ptr<Deed>> make_gpu_deed(const Settings& settings, KernelLog&
                                             std::string& target);
 /// The XIDs that can be imitated (hf_control_xids).
 Json xid_table();
-/// {pid, action: kill|stop|slow, percent?, tree?}
+/// {pid, action: kill|stop|slow, percent?, tree?, container?}: with `container` (an id), `pid` is its number in there.
 Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& type, std::string& target);
 
 /// {pid, bytes | percent}: in the control group of that process.
@@ -23,7 +23,7 @@ Result<std::unique_ptr<Deed>> make_disk_deed(const Json& body, std::string& type
 Result<std::unique_ptr<Deed>> make_throttle_deed(const Json& body, std::string& type, std::string& target);
 /// {name}: a network namespace for processes to be started in.
 Result<std::unique_ptr<Deed>> make_namespace_deed(Networks& networks, const Json& body, std::string& type, std::string& target);
-/// {namespace, delay?, loss?, seed?, partition?}
+/// {namespace, delay?, loss?, seed?, partition?}, or {container, partition: true}: a container is cut off, with all of its pod.
 Result<std::unique_ptr<Deed>> make_network_deed(Networks& networks, const Json& body, std::string& type, std::string& target);
 
 // For all: a field of the right kind, or `otherwise`; `problem` is set where it is of another one.

@@ -4,6 +4,7 @@
 
 #include <cctype>
 
+#include "serve/container.h"
 #include "serve/deeds.h"
 #include "serve/link.h"
 #include "serve/undo.h"
@@ -88,6 +89,51 @@ class WeatherDeed : public Deed {
   std::uint64_t dropped_ = 0, delayed_ = 0;
 };
 
+/// A container's cable is pulled: its other end is down.
+class CutDeed : public Deed {
+ public:
+  CutDeed(Cable cable, std::string who) : cable_(std::move(cable)), who_(std::move(who)) {}
+
+  std::vector<Change> changes() override {
+    Change change;
+    change.what = fmt::format("{} is cut off: {} is down", who_, cable_.name);
+    change.undo = {{"do", "cable"}, {"name", cable_.name}, {"index", cable_.index}};
+    return {change};
+  }
+  Status trigger() override { return set_cable(cable_, false); }
+  Json verify() override {
+    Result<bool> up = cable_is_up(cable_);
+    std::string state = !up ? "gone" : *up ? "up" : "down";
+    return {{"verified", up.has_value() && !*up}, {"evidence", {{"device", cable_.name}, {"state", state}}}};
+  }
+
+ private:
+  Cable cable_;
+  std::string who_;
+};
+
+Result<std::unique_ptr<Deed>> make_cut_deed(const Json& body, std::string& type, std::string& target) {
+  std::string problem;
+  std::string id = container_id(text_of(body, "container", "", problem));
+  if (problem.empty() && id.empty()) problem = "container: that is no id of one";
+  if (problem.empty() && !flag_of(body, "partition", false, problem))
+    problem = "container: it can be cut off (partition: true)";
+  for (const char* other : {"namespace", "delay", "loss", "seed"}) {
+    if (problem.empty() && body.contains(other)) problem = fmt::format("{}: not together with container", other);
+  }
+  if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
+  Result<pid_t> process = process_in_container(id, 1);
+  if (!process) return tl::unexpected(process.error());
+  Result<Cable> cable = cable_of(*process);
+  if (!cable) return tl::unexpected(cable.error());
+  Result<bool> up = cable_is_up(*cable);
+  // Otherwise this fault's end would be that of another one, too.
+  if (up && !*up) return fail(ErrorKind::UserMistake, fmt::format("container: {} is down already", cable->name));
+  type = "network_partition";
+  target = fmt::format("container {}", id.substr(0, 12));
+  return std::unique_ptr<Deed>(new CutDeed(*cable, target));
+}
+
 /// The namespace's full name; empty where that is none.
 std::string full_name(const Json& body, const char* field, std::string& problem) {
   std::string name = text_of(body, field, "", problem);
@@ -116,6 +162,7 @@ Result<std::unique_ptr<Deed>> make_namespace_deed(Networks& networks, const Json
 }
 
 Result<std::unique_ptr<Deed>> make_network_deed(Networks& networks, const Json& body, std::string& type, std::string& target) {
+  if (body.contains("container")) return make_cut_deed(body, type, target);
   std::string problem;
   std::string name = full_name(body, "namespace", problem);
   Weather weather;

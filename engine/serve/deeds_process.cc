@@ -8,6 +8,7 @@
 
 #include "os/procfs.h"
 #include "os/sys.h"
+#include "serve/container.h"
 #include "serve/deeds.h"
 #include "serve/undo.h"
 
@@ -154,12 +155,23 @@ Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& t
   std::string action = text_of(body, "action", "", problem);
   double percent = number_of(body, "percent", 50, 1, 99, problem);
   bool tree = flag_of(body, "tree", false, problem);
+  std::string container = text_of(body, "container", "", problem);
   if (problem.empty() && pid == 0) problem = "pid: which process?";
+  if (problem.empty() && !container.empty() && container_id(container).empty()) {
+    problem = fmt::format("container: '{}' is no id of one", container);
+  }
   if (problem.empty() && action != "kill" && action != "stop" && action != "slow") {
     problem = fmt::format("action: '{}' is none of kill, stop, slow", action);
   }
   if (problem.empty() && body.contains("percent") && action != "slow") problem = "percent: only for action slow";
   if (!problem.empty()) return fail(ErrorKind::UserMistake, problem);
+  std::string where;
+  if (!container.empty()) {
+    Result<pid_t> outer = process_in_container(container_id(container), pid);
+    if (!outer) return tl::unexpected(outer.error());
+    where = fmt::format(" ({} in the container {})", pid, container_id(container).substr(0, 12));
+    pid = *outer;
+  }
   std::vector<pid_t> pids{pid};
   if (tree) {
     std::vector<pid_t> below = os::descendants_of(pid);
@@ -172,7 +184,8 @@ Result<std::unique_ptr<Deed>> make_process_deed(const Json& body, std::string& t
     if (process) processes.push_back(std::move(*process));
   }
   type = "process_" + action;
-  target = fmt::format("process {}{}", pid, processes.size() > 1 ? fmt::format(" and {} below it", processes.size() - 1) : "");
+  target = fmt::format("process {}{}{}", pid, where,
+                       processes.size() > 1 ? fmt::format(" and {} below it", processes.size() - 1) : "");
   if (action == "kill") return std::unique_ptr<Deed>(new Killed(std::move(processes)));
   if (action == "stop") return std::unique_ptr<Deed>(new Stopped(std::move(processes)));
   return std::unique_ptr<Deed>(new Slowed(std::move(processes), percent));

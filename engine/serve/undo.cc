@@ -11,6 +11,7 @@
 #include "os/group_dirs.h"
 #include "os/procfs.h"
 #include "os/sys.h"
+#include "serve/container.h"
 #include "serve/link.h"
 
 namespace holdfast::serve {
@@ -52,6 +53,12 @@ std::string restore(const nlohmann::json& step) {
   return fmt::format("{} is not there", file.string());
 }
 
+std::string join(const nlohmann::json& step) {
+  Cable cable{step.value("index", 0U), step.value("name", "")};
+  Status up = set_cable(cable, true);
+  return up ? fmt::format("{} is up again", cable.name) : fmt::format("{} is gone", cable.name);
+}
+
 std::string heal(const nlohmann::json& step) {
   char problem[512] = "";
   hf_control* page = hf_control_open(step.value("page", "").c_str(), problem, sizeof problem);
@@ -76,6 +83,7 @@ std::string undo(const nlohmann::json& step) {
   if (what == "end") return signal_process(step, SIGKILL, "is ended");
   if (what == "restore") return restore(step);
   if (what == "namespace") return remove_namespace(step.value("name", ""));
+  if (what == "cable") return join(step);
   if (what == "remove") return remove_file(step);
   if (what == "heal") return heal(step);
   if (what == "nothing") return step.value("why", "it cannot be undone");

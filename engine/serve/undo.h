@@ -6,6 +6,7 @@
 //   {"do": "remove", "file": "/disk/.holdfast-fill-..."}         removes a file of such a name, and no other
 //   {"do": "restore", "file": "/sys/fs/cgroup/...", "text": "8:0 0"}   writes what a limit for disks was before
 //   {"do": "namespace", "name": "hf-..."}                        takes the name of a network namespace away
+//   {"do": "cable", "name": "veth1", "index": 7}                 brings a container's cable up again, if it is still that one
 //   {"do": "nothing", "why": "..."}                              it cannot be undone
 #pragma once
 
