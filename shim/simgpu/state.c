@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "state.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,7 +16,7 @@
 #include "control.h"
 
 static const uint64_t kMagic = UINT64_C(0x75706773646c6f68);
-static const uint32_t kVersion = 1;
+static const uint32_t kVersion = 2;
 
 struct simgpu_state* simgpu_open(const char* path) {
   int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -76,10 +77,60 @@ static uint64_t start_of(int pid) {
   return read_so_far == 2 && ending != 'Z' && ending != 'X' ? started : 0;
 }
 
+/// Of a process of this name space; 0 where it is no more, or not ours to ask.
+static uint64_t space_of(const char* pid) {
+  char path[300];
+  struct stat found;
+  snprintf(path, sizeof path, "/proc/%s/ns/pid", pid);
+  return stat(path, &found) == 0 ? (uint64_t)found.st_ino : 0;
+}
+
+/// A process never changes its own.
+static uint64_t own_space(void) {
+  static _Atomic uint64_t known;
+  uint64_t space = atomic_load_explicit(&known, memory_order_relaxed);
+  if (space == 0) atomic_store_explicit(&known, space = space_of("self"), memory_order_relaxed);
+  return space;
+}
+
+enum { SPACES = 512 };
+
+/// The name spaces of the processes that can be seen from here, besides our own. Inside of a container that is none.
+static int other_spaces(uint64_t own, uint64_t* found) {
+  int count = 0;
+  DIR* proc = opendir("/proc");
+  if (proc == NULL) return 0;
+  for (struct dirent* entry = readdir(proc); entry != NULL && count < SPACES; entry = readdir(proc)) {
+    if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
+    uint64_t space = space_of(entry->d_name);
+    if (space != 0 && space != own) found[count++] = space;
+  }
+  closedir(proc);
+  return count;
+}
+
+/// Whether a process of another name space may be there still. Who sees no other name space cannot tell; a machine's own
+/// processes see those of all its containers.
+static bool may_be_there(uint64_t space, const uint64_t* spaces, int count) {
+  for (int i = 0; i < count; ++i) {
+    if (spaces[i] == space) return true;
+  }
+  return count == 0 || count == SPACES;
+}
+
 static void sweep_locked(struct simgpu_state* state) {
+  uint64_t own = own_space();
+  uint64_t spaces[SPACES];
+  int count = -1;
   for (int i = 0; i < SIMGPU_PROCESSES; ++i) {
     struct simgpu_process* process = &state->processes[i];
-    if (process->pid == 0 || start_of(process->pid) == process->started) continue;
+    if (process->pid == 0) continue;
+    if (process->space != own) {
+      if (count < 0) count = other_spaces(own, spaces);
+      if (may_be_there(process->space, spaces, count)) continue;
+    } else if (start_of(process->pid) == process->started) {
+      continue;
+    }
     struct simgpu_device* device = &state->devices[process->device];
     process->pid = 0;
     if (atomic_load(&device->sticks) != 0) {
@@ -96,11 +147,11 @@ void simgpu_sweep(struct simgpu_state* state) {
   simgpu_unlock(state);
 }
 
-static struct simgpu_process* entry_of(struct simgpu_state* state, int pid, int device) {
+static struct simgpu_process* entry_of(struct simgpu_state* state, int pid, uint64_t space, int device) {
   struct simgpu_process* unused = NULL;
   for (int i = 0; i < SIMGPU_PROCESSES; ++i) {
     struct simgpu_process* process = &state->processes[i];
-    if (process->pid == pid && process->device == device) return process;
+    if (process->pid == pid && process->space == space && process->device == device) return process;
     if (process->pid == 0 && unused == NULL) unused = process;
   }
   return unused;
@@ -111,11 +162,13 @@ bool simgpu_book(struct simgpu_state* state, int device, int64_t bytes) {
   simgpu_lock(state);
   if (bytes > 0 && atomic_load(&entry->used) + (uint64_t)bytes > entry->total) sweep_locked(state);
   bool fits = bytes <= 0 || atomic_load(&entry->used) + (uint64_t)bytes <= entry->total;
-  struct simgpu_process* process = fits ? entry_of(state, getpid(), device) : NULL;
+  uint64_t space = own_space();
+  struct simgpu_process* process = fits ? entry_of(state, getpid(), space, device) : NULL;
   if (process != NULL) {
     if (process->pid == 0) {
       process->device = device;
       process->started = start_of(getpid());
+      process->space = space;
       process->bytes = 0;
       process->pid = getpid();
     }

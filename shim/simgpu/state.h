@@ -47,6 +47,7 @@ struct simgpu_process {
   int pid;  ///< 0 for a free entry.
   int device;
   uint64_t started;  ///< Field 22 of /proc/PID/stat: the same number can be another process later.
+  uint64_t space;    ///< The inode of /proc/PID/ns/pid: the number means nothing elsewhere. Containers have one each.
   uint64_t bytes;
 };
 

@@ -64,8 +64,9 @@ class Kubelets:
         self.names = names
         self.kubeconfig = folder / "plane" / "pki" / "outside.kubeconfig"
         self.inside: list[str] = []
-        self._tag = f"hf-{os.getpid()}-{folder.name}"
+        self._tag = f"hf-kubelets-{os.getpid()}"
         self._pids: dict[str, int] = {}
+        self._nodes: dict[str, list[str]] = {}  # What leads into each.
         self._stack = contextlib.ExitStack()
         self.plane: ControlPlane
 
@@ -115,9 +116,7 @@ class Kubelets:
         deadline = time.monotonic() + _START
         while groups := [group for group in _CGROUPS.glob(f"*/{self._tag}*") if group.is_dir()]:
             for group in groups:
-                for folder, _, _ in os.walk(group, topdown=False):
-                    with contextlib.suppress(OSError):  # Its processes are on their way.
-                        os.rmdir(folder)
+                _remove_group(group)
             assert time.monotonic() < deadline, groups
             time.sleep(0.05)
 
@@ -170,13 +169,14 @@ class Kubelets:
         self._make_groups(name)
         var = f"lowerdir=/var,upperdir={own / 'var'},workdir={own / 'work'}"
         mounts = ["mount --make-rshared /", f"mount -t overlay -o {var} overlay /var", f"mount --bind {own / 'run'} /run"]
+        # Asked at once, nobody answers at once: an image that is not there is said to be missing without a wait.
+        mounts.append(f"mount --bind {own / 'resolv.conf'} /etc/resolv.conf")
         script = "\n".join([*mounts, f"exec containerd --config {own / 'containerd.toml'}"])
         pid = self._run(f"containerd-{name}", ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script], self.inside)
         self._wait(own / "run" / "containerd.sock", f"containerd-{name}")
         where = ["nsenter", f"--target={pid}", "--net", "--mount", "--pid"]
         for image in images:
             self._shell(where, [f"ctr -a /run/containerd.sock -n k8s.io images import {image}"])
-        self._nodes = getattr(self, "_nodes", {})
         self._nodes[name] = where
         self.begin_kubelet(name)
 
@@ -202,6 +202,10 @@ class Kubelets:
             time.sleep(0.05)
 
     def _make_groups(self, name: str) -> None:
+        """Those of a run that was killed are empty, and go here."""
+        for group in _CGROUPS.glob("*/hf-kubelets-*"):
+            if not Path("/proc", group.name.split("-")[2]).exists():
+                _remove_group(group)
         for controller in _CGROUPS.iterdir():
             if (controller / "cgroup.procs").exists() and controller.name != "unified":
                 (controller / f"{self._tag}-{name}").mkdir()
@@ -291,6 +295,12 @@ state = "/run/containerd"
 """
 
 
+def _remove_group(group: Path) -> None:
+    for folder, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):  # Its processes are on their way.
+            os.rmdir(folder)
+
+
 def _child_of(pid: int) -> int:
     """Of unshare and nsenter, which fork to be in a name space for processes."""
     deadline = time.monotonic() + _START
@@ -306,6 +316,7 @@ def _door(inside: int, to: tuple[str, int]) -> Iterator[int]:
     """A port of this machine's loopback that leads to an address in the network name space of a process."""
     server = socket.create_server(("127.0.0.1", 0))
     loop = asyncio.new_event_loop()
+    ending = asyncio.Event()
 
     async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -325,19 +336,25 @@ def _door(inside: int, to: tuple[str, int]) -> Iterator[int]:
             return
         await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
 
+    async def forward() -> None:
+        door = await asyncio.start_server(serve, sock=server)
+        await ending.wait()
+        door.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
     def run() -> None:
         # Only this thread's: what it opens from now on is in there, what was opened before stays outside.
         with open(f"/proc/{inside}/ns/net") as space:
             assert ctypes.CDLL(None, use_errno=True).setns(space.fileno(), _NEWNET) == 0, os.strerror(ctypes.get_errno())
         asyncio.set_event_loop(loop)
-        loop.run_until_complete(asyncio.start_server(serve, sock=server))
-        loop.run_forever()
+        loop.run_until_complete(forward())
+        loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
         yield int(server.getsockname()[1])
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        loop.call_soon_threadsafe(ending.set)
         thread.join(_START)
-        server.close()

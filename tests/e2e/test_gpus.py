@@ -375,7 +375,7 @@ def test_three_failures_in_a_row_that_others_do_not_have_take_a_device_out(suite
     sim = on("2x80GiB")
     # It answers every probe, and fails what tests do.
     sim.fault(0, "error", function="cuLaunchKernel", code=719)
-    suite.write(test_weak=HEAD + '@gpus(gpus=1)\n@times(12)\ndef test(i):\n    context()\n    launch(b"empty")\n')
+    suite.write(test_weak=HEAD + '@gpus(gpus=1)\n@times(40)\ndef test(i):\n    context()\n    launch(b"empty")\n')
     run = suite.run("--hf-slots=2")
     assert set(run.verdicts.values()) == {"passed"}, run.output
     assert "GPU 0 is out of use from now on: 3 failures in a row that other devices did not have" in run.output

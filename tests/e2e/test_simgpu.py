@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def holdfast(*args: str, **environment: str) -> subprocess.CompletedProcess[str]
 def two():
     with simgpu.running(simgpu.parse("2x80GiB")) as sim:
         yield sim
+
+
+def wait_until(wanted) -> None:
+    deadline = time.monotonic() + 60
+    while not wanted():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 BASICS = "from cuda_basics import *\n"
@@ -419,3 +427,29 @@ def test_mistakes_in_a_file(tmp_path, text, said):
     (tmp_path / "gpus.toml").write_text(text)
     with pytest.raises(simgpu.SimgpuError, match=said.replace("[", r"\[")):
         simgpu.parse(str(tmp_path / "gpus.toml"))
+
+
+def test_memory_of_processes_in_name_spaces_of_their_own(two):
+    """As containers have them: their numbers mean nothing outside, and what they have is theirs until they have gone."""
+    code = BASICS + "context()\nmemory = ok(driver.cuMemAlloc(1 << 30))\nprint('ready', flush=True)\ninput()"
+    env = {**two.environment(), "PYTHONPATH": f"{HERE / 'gpu'}:{os.environ.get('PYTHONPATH', '')}"}
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*apart, "true"], capture_output=True, timeout=60, check=False).returncode != 0:
+        pytest.skip("NOT RUN: no name space for processes can be made here")
+    command = [*apart, sys.executable, "-c", code]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True) as one, subprocess.Popen(
+        command, env=env, stdin=pipe, stdout=pipe, text=True
+    ) as other:
+        assert one.stdout.readline() == other.stdout.readline() == "ready\n"
+        # Both are process 1 of theirs.
+        assert two.status()[0].used >= 2 * GIB and {pid for pid, _ in two.status()[0].processes} == {1}
+        one.kill()
+        one.wait(60)
+        wait_until(lambda: two.status()[0].used == GIB + (256 << 20))
+        other.kill()
+        other.wait(60)
+    # Nobody of another name space can be seen any more, so nobody can tell; what runs among the machine's own processes could.
+    with subprocess.Popen([*apart, "sleep", "60"]) as third:
+        wait_until(lambda: two.status()[0].used == 0)
+        third.kill()

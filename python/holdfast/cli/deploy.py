@@ -27,7 +27,7 @@ _USAGE = """
   holdfast deploy install --kubeconfig FILE             a fault service on each node, a quarantine and an operator
                         [--image NAME] [--gpus GPUS]    GPUS: simulated ones, for each node
                         [--without operator,quarantine] where the cluster has its own
-                        [--drain MODE] [--drain-seconds S]
+                        [--drain MODE] [--drain-seconds S] [--seconds S]
   holdfast deploy uninstall --kubeconfig FILE           takes that away again
 
 In the place of --folder, --kubeconfig FILE [--context NAME] is a real cluster.
@@ -76,6 +76,7 @@ def _add_install(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", default=AGENT, help="of `holdfast deploy images`, by the name that it has for the nodes")
     parser.add_argument("--gpus", default="", help="simulated ones, for each node; otherwise the nodes have their own")
     parser.add_argument("--without", default="", metavar="PARTS", help="operator, quarantine, or both, with a comma")
+    parser.add_argument("--seconds", type=float, default=120.0, help="until it must be ready")
     parser.add_argument("--drain", choices=MODES, default=Drain.mode, help="what becomes of the pods of a node that is out of use")
     parser.add_argument("--drain-seconds", type=float, default=Drain.seconds, help="DeleteAfterTimeout: how long they have")
 
@@ -222,7 +223,7 @@ def _install(options: argparse.Namespace) -> int:
         operator="operator" not in without,
         drain=Drain(options.drain, options.drain_seconds),
     )
-    asyncio.run(install(access, choice, print))
+    asyncio.run(install(access, choice, print, seconds=options.seconds))
     return 0
 
 

@@ -6,8 +6,10 @@ What is changed is read first and put back as it was: a node that somebody else 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import secrets
+from collections.abc import Iterator
 from typing import Any, Optional
 
 from holdfast.deploy.agents import APP, PORT, STATE_PATH, SYSTEM, TOKEN_SECRET
@@ -50,6 +52,16 @@ async def agents_in(connection: Connection) -> tuple[dict[str, Object], str]:
     if not agents:
         raise DeployError(f"no node has a fault service: there are no pods with app={APP} in the namespace {SYSTEM}")
     return agents, decoded(await connection.api.get(SECRET, SYSTEM, TOKEN_SECRET))["token"]
+
+
+@contextlib.contextmanager
+def fault_service(connection: Connection, node: str) -> Iterator[FaultClient]:
+    """That of a node, through a port of this machine. Blocks. Raises DeployError where the node has none."""
+    agents, token = connection.call(agents_in(connection))
+    if node not in agents:
+        raise DeployError(f"the node {node or '(none)'} has no fault service; these have: {', '.join(sorted(agents))}")
+    with PortForward(connection, namespace_of(agents[node]), name_of(agents[node]), PORT) as forward:
+        yield FaultClient(forward.url, token, timeout=_SECONDS)
 
 
 class HardwareFaults:

@@ -85,6 +85,15 @@ class Pod:
         """Of all its containers."""
         return sum(one.get("restartCount", 0) for one in self.raw.get("status", {}).get("containerStatuses") or [])
 
+    @property
+    def container_id(self) -> str:
+        """Of its first container, the one that exec() means; empty where it does not run, and on the local cluster, whose pods are
+        processes of this machine."""
+        name = self.raw["spec"]["containers"][0]["name"]
+        statuses = self.raw.get("status", {}).get("containerStatuses") or []
+        found = next((one for one in statuses if one.get("name") == name and "running" in (one.get("state") or {})), {})
+        return str(found.get("containerID", ""))
+
     def refresh(self) -> None:
         """Raises ApiError: 404 when it has gone."""
         self.raw = self._connection.call(self._connection.api.get(POD, self.namespace, self.name))

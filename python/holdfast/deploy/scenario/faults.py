@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional, Union
 
 from holdfast.deploy.errors import ApiError, BadSpec, DeployError, WaitFailed
+from holdfast.deploy.hardware import fault_service
 from holdfast.deploy.kinds import POD
 from holdfast.deploy.pods import Pod, PodProcess
 from holdfast.deploy.scenario.context import EFFECTIVE, INEFFECTIVE, UNKNOWN, Context, Injected
@@ -182,7 +183,10 @@ class Kill(_OfProcesses):
     async def inject(self, context: Context, injected: Injected) -> None:
         chosen = await asyncio.to_thread(self.processes, context, injected)
         for process in chosen:
-            await asyncio.to_thread(process.kill, self.signal)
+            if _hears(process, self.signal):
+                await asyncio.to_thread(process.kill, self.signal)
+            else:
+                await asyncio.to_thread(_of_node, context, process.pod, "process", pid=process.pid, action="kill")
         for process in chosen:
             try:
                 await asyncio.to_thread(process.wait, self.seconds)
@@ -199,17 +203,25 @@ class Stall(_OfProcesses):
     seconds: float = 5.0
 
     async def inject(self, context: Context, injected: Injected) -> None:
-        injected.things = await asyncio.to_thread(self.processes, context, injected)
-        for process in injected.things:
-            await asyncio.to_thread(process.kill, signal.SIGSTOP)
-        for process in injected.things:
+        chosen = await asyncio.to_thread(self.processes, context, injected)
+        for process in chosen:
+            if _hears(process, "SIGSTOP"):
+                await asyncio.to_thread(process.kill, signal.SIGSTOP)
+                injected.things.append((process, ""))
+            else:
+                fault = await asyncio.to_thread(_of_node, context, process.pod, "process", pid=process.pid, action="stop")
+                injected.things.append((process, fault))
+        for process, _ in injected.things:
             state = await self._becomes(process, lambda state: state == "T")
             injected.found(EFFECTIVE if state == "T" else INEFFECTIVE, stopped={process.pid: state or "gone"})
 
     async def heal(self, context: Context, injected: Injected) -> None:
-        for process in injected.things:
+        for process, fault in injected.things:
             try:
-                await asyncio.to_thread(process.kill, signal.SIGCONT)
+                if fault:
+                    await asyncio.to_thread(_recover, context, process.pod.node, fault)
+                else:
+                    await asyncio.to_thread(process.kill, signal.SIGCONT)
             except ApiError as problem:
                 # Its probes may have ended it: then nothing is stopped any more.
                 if await asyncio.to_thread(process.running):
@@ -230,4 +242,57 @@ class Stall(_OfProcesses):
             await asyncio.sleep(_AGAIN)
 
 
-FAULTS: dict[str, type[Fault]] = {"xid": Xid, "cuda": Cuda, "node": Node, "delete": Delete, "kill": Kill, "stall": Stall}
+@dataclass(frozen=True)
+class Partition(_OfPods):
+    """Pods are cut off from everybody, their node included. Real containers only: pods of the local cluster share this machine's
+    network."""
+
+    async def inject(self, context: Context, injected: Injected) -> None:
+        for pod in await asyncio.to_thread(self.choose, context, injected):
+            fault = await asyncio.to_thread(_of_node, context, pod, "network", partition=True)
+            injected.things.append((pod.node, fault))
+
+    async def heal(self, context: Context, injected: Injected) -> None:
+        for node, fault in injected.things:
+            said = await asyncio.to_thread(_verify, context, node, fault)
+            injected.found(EFFECTIVE if said.get("verified") else INEFFECTIVE, **{fault: said.get("evidence")})
+            await asyncio.to_thread(_recover, context, node, fault)
+
+
+def _hears(process: PodProcess, name: str) -> bool:
+    """Process 1 of a container hears neither of these from inside: the kernel keeps the first of a name space from them."""
+    return process.pid != 1 or name not in ("SIGKILL", "SIGSTOP")
+
+
+def _of_node(context: Context, pod: Pod, kind: str, **body: Any) -> str:
+    """A fault of a pod's container, by the fault service of its node, for which it is one of the machine's processes. Blocks."""
+    pod.refresh()
+    if not pod.container_id:
+        raise DeployError(
+            f"{pod.name} has no container that its node's fault service could find: it does not run, or is one of the local cluster, "
+            "whose pods are processes of this machine and share its network"
+        )
+    with fault_service(context.deployment.connection, pod.node) as service:
+        owner = f"{pod.namespace}/{context.deployment.name}"
+        return str(service.inject(kind, container=pod.container_id, owner=owner, **body))
+
+
+def _verify(context: Context, node: str, fault: str) -> dict[str, Any]:
+    with fault_service(context.deployment.connection, node) as service:
+        return dict(service.verify(fault))
+
+
+def _recover(context: Context, node: str, fault: str) -> None:
+    with fault_service(context.deployment.connection, node) as service:
+        service.recover(fault)
+
+
+FAULTS: dict[str, type[Fault]] = {
+    "xid": Xid,
+    "cuda": Cuda,
+    "node": Node,
+    "delete": Delete,
+    "kill": Kill,
+    "stall": Stall,
+    "partition": Partition,
+}
