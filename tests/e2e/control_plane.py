@@ -114,7 +114,10 @@ class ControlPlane:
         """Ends with this process, whatever ends that."""
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*self._inside, "setpriv", "--pdeathsig", "KILL", str(PROGRAMS / name), *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*self._inside, "setpriv", "--pdeathsig", "KILL", str(PROGRAMS / name), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         try:
             yield

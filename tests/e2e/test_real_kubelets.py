@@ -44,12 +44,12 @@ def deploy(machines: Kubelets, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def installed(machines: Kubelets) -> Iterator[Local]:
+def installed(machines: Kubelets) -> Local:
     done = deploy(machines, "install", "--gpus", "2x80GiB")
     assert done.returncode == 0, done
     cluster = Local(access_from(machines.kubeconfig), machines.folder, 0)
     wait_for(lambda: [one["status"]["allocatable"].get("nvidia.com/gpu") for one in nodes_of(cluster)] == ["2", "2"])
-    yield cluster
+    return cluster
 
 
 @pytest.fixture

@@ -438,9 +438,10 @@ def test_memory_of_processes_in_name_spaces_of_their_own(two):
         pytest.skip("NOT RUN: no name space for processes can be made here")
     command = [*apart, sys.executable, "-c", code]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True) as one, subprocess.Popen(
-        command, env=env, stdin=pipe, stdout=pipe, text=True
-    ) as other:
+    with (
+        subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True) as one,
+        subprocess.Popen(command, env=env, stdin=pipe, stdout=pipe, text=True) as other,
+    ):
         assert one.stdout.readline() == other.stdout.readline() == "ready\n"
         # Both are process 1 of theirs.
         assert two.status()[0].used >= 2 * GIB and {pid for pid, _ in two.status()[0].processes} == {1}

@@ -22,8 +22,8 @@ _USAGE = """
                         [--seed N] [--namespace NAME] [--folder FOLDER] [--report FOLDER]
   holdfast deploy sweep --folder FOLDER                 puts back what killed tests have left there two hours ago or earlier;
                         [--run ID | --all]              that of one run, of all runs
-  holdfast deploy images FILE                           container images made of this machine's files, for a cluster's nodes (docker load,
-                                                        ctr -n k8s.io images import, kind load image-archive)
+  holdfast deploy images FILE                           container images of this machine's files, for a cluster's nodes
+                                                        (docker load, ctr -n k8s.io images import, kind load image-archive)
   holdfast deploy install --kubeconfig FILE             a fault service on each node, a quarantine and an operator
                         [--image NAME] [--gpus GPUS]    GPUS: simulated ones, for each node
                         [--without operator,quarantine] where the cluster has its own
@@ -37,7 +37,9 @@ GPUS are those of a node each (2x80GiB, gpus.toml, none); otherwise there are tw
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Raises Mistake where the packages are missing."""
     parser.usage = _USAGE
-    actions = parser.add_subparsers(dest="action", required=True, prog="holdfast deploy", metavar="cluster|status|plan|scenario|sweep|images|install|uninstall")
+    actions = parser.add_subparsers(
+        dest="action", required=True, prog="holdfast deploy", metavar="cluster|status|plan|scenario|sweep|images|install|uninstall"
+    )
     try:
         from holdfast.deploy.local import __main__ as local
     except ImportError as missing:

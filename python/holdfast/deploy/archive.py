@@ -1,7 +1,7 @@
 """Container images made of this machine's files: Python, this package with what it needs, NATS, etcd, a shell. Nothing is pulled.
 
-One file in the form of `docker save`, which `docker load`, `ctr images import`, `kind load image-archive` and others read. All images of
-it share one layer.
+One file in the form of `docker save`, which `docker load`, `ctr images import`, `kind load image-archive` and others read. All images
+of it share one layer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ TAG = "local"
 _ROOT = "opt/holdfast"
 _PATH = f"/{_ROOT}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # What scripts in a pod need (see pods.py), and what people who look into one expect.
-_TOOLS = "sh cat cp env grep head kill ls mkdir mv rm sed sleep sort tail touch tr uname wc".split()
-_NO = re.compile(r"__pycache__|\.pyc$|/(test|tests|idlelib|tkinter|ensurepip|lib2to3|turtledemo)/|/config-[^/]*/|/site-packages/|/dist-packages/")
+_TOOLS = (
+    "sh", "cat", "cp", "env", "grep", "head", "ls", "mkdir", "mv", "rm", "sed", "sleep", "sort", "tail", "touch", "tr", "uname", "wc",
+)  # fmt: skip
+_NO = re.compile(
+    r"__pycache__|\.pyc$|/(test|tests|idlelib|tkinter|ensurepip|lib2to3|turtledemo)/|/config-[^/]*/|/(site|dist)-packages/"
+)
 # Libraries that programs open by name, beside the C library.
 _OPENED = ("libdl.so.2", "libpthread.so.0", "librt.so.1", "libutil.so.1", "libresolv.so.2", "libnss_*.so.2", "libgcc_s.so.1")
 _TIMEOUT = 60.0  # Seconds.
@@ -127,9 +131,11 @@ def _collect() -> _Files:
     files.texts["etc/passwd"] = "root:x:0:0:root:/tmp:/bin/sh\n"
     files.texts["etc/group"] = "root:x:0:\n"
     files.texts["etc/hosts"] = "127.0.0.1 localhost\n"
-    missing = [name for name in ("nats-server", "etcd", *_TOOLS) if not files.program(name) and name != "kill"]
+    missing = [name for name in ("nats-server", "etcd", *_TOOLS) if not files.program(name)]
     if missing:
-        raise DeployError(f"the images need programs that this machine has not: {', '.join(missing)} (Debian: nats-server, etcd-server)")
+        raise DeployError(
+            f"the images need programs that this machine has not: {', '.join(missing)} (Debian: nats-server, etcd-server)"
+        )
     files.links["bin"] = "usr/bin"
     _add_python(files)
     _add_packages(files)
@@ -164,7 +170,9 @@ def _add_packages(files: _Files) -> None:
         try:
             package = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            raise DeployError(f"the images need the package {name}, which is not installed here: pip install 'holdfast[deploy]'") from None
+            raise DeployError(
+                f"the images need the package {name}, which is not installed here: pip install 'holdfast[deploy]'"
+            ) from None
         for file in package.files or []:
             path = Path(str(file.locate()))
             if ".." not in file.parts and path.is_file() and "__pycache__" not in file.parts and file.suffix not in (".pyx", ".pxd"):

@@ -4,9 +4,8 @@ a fault service on each node, and where the cluster has none of its own, a quara
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Callable
 
 from holdfast.deploy.agents import APP, KERNEL_LOG, PORT, STATE_PATH, SYSTEM, TOKEN_SECRET
@@ -59,7 +58,7 @@ class Choice:
     gpus: str = ""
     quarantine: bool = True
     operator: bool = True
-    drain: Drain = Drain()
+    drain: Drain = field(default_factory=Drain)
 
     @property
     def kernel_log(self) -> str:

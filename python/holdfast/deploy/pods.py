@@ -91,7 +91,7 @@ class Pod:
         processes of this machine."""
         name = self.raw["spec"]["containers"][0]["name"]
         statuses = self.raw.get("status", {}).get("containerStatuses") or []
-        found = next((one for one in statuses if one.get("name") == name and "running" in (one.get("state") or {})), {})
+        found: Object = next((one for one in statuses if one.get("name") == name and "running" in (one.get("state") or {})), {})
         return str(found.get("containerID", ""))
 
     def refresh(self) -> None:
@@ -174,10 +174,16 @@ class PodProcess:
     def wait(self, timeout: float = 60.0) -> None:
         """Raises WaitFailed."""
         ending = threading.Event()
-        left = timeout
-        while self.running():
+        left, last = timeout, self.command
+        while True:
+            try:
+                if not self.running():
+                    return
+            except ApiError as error:
+                # Its container may have ended with it, which the API hears a moment later than whoever asks the container.
+                last = error.message
             if left <= 0:
-                raise WaitFailed(f"process {self.pid} of pod {self.pod.name} to end", timeout, self.command)
+                raise WaitFailed(f"process {self.pid} of pod {self.pod.name} to end", timeout, last)
             ending.wait(_AGAIN)
             left -= _AGAIN
 

@@ -49,7 +49,8 @@ class Plugin:
     async def _register(self) -> None:
         request = message("RegisterRequest")(version=PACKAGE, endpoint=_OWN, resource_name=RESOURCE)
         async with grpc.aio.insecure_channel(f"unix://{self._sockets / 'kubelet.sock'}") as channel:
-            call = channel.unary_unary(f"/{PACKAGE}.Registration/Register", lambda one: one.SerializeToString(), message("Empty").FromString)
+            name = f"/{PACKAGE}.Registration/Register"
+            call: Any = channel.unary_unary(name, lambda one: one.SerializeToString(), message("Empty").FromString)
             await call(request, timeout=_REGISTER, wait_for_ready=True)
 
     def _handlers(self) -> Any:

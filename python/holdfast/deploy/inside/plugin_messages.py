@@ -37,7 +37,7 @@ def _file() -> descriptor_pb2.FileDescriptorProto:
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field, number, of, repeated in fields:
-            one = message.field.add(name=field, number=number, label=3 if repeated else 1)
+            one: Any = message.field.add(name=field, number=number, label=3 if repeated else 1)
             if isinstance(of, str):
                 one.type, one.type_name = _MESSAGE, f".{PACKAGE}.{of}"
             else:

@@ -236,9 +236,14 @@ class Stall(_OfProcesses):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.seconds
         while True:
-            state = await asyncio.to_thread(process.state)
-            if wanted(state) or loop.time() >= deadline:
-                return state
+            try:
+                state = await asyncio.to_thread(process.state)
+            except ApiError:  # As its container ends, for a moment nobody can be asked.
+                if loop.time() >= deadline:
+                    raise
+            else:
+                if wanted(state) or loop.time() >= deadline:
+                    return state
             await asyncio.sleep(_AGAIN)
 
 
