@@ -249,6 +249,15 @@ MUTANTS = (
     Mutant('before-includes-the-struck', 'python/holdfast/deploy/scenario/checks.py', 'one.ended <= end and self.load', 'one.at < end and self.load', 'tests/unit/test_scenario_files.py -k under_way'),
     Mutant('recovery-at-the-first-success', 'python/holdfast/deploy/scenario/checks.py', 'last_bad = max(', 'last_bad = min(', 'tests/unit/test_scenario_files.py -k recovery'),
     Mutant('nodes-stay-when-they-leave', 'python/holdfast/deploy/local/joined.py', '        for kind, namespace in ((NODE, ""), (LEASE, _LEASES)):', '        for kind, namespace in ((LEASE, _LEASES),):', 'tests/e2e/test_real_control_plane.py -k leave_as_they_came'),
+    Mutant("install-forgets-its-label", "python/holdfast/deploy/install.py", "**labels_of(thing), **_OURS}", "**labels_of(thing)}", "tests/unit/test_install.py -k left_out"),
+    Mutant("install-without-quarantine-hides-lines", "python/holdfast/deploy/install.py", 'return KERNEL_LOG if self.quarantine else "kmsg"', "return KERNEL_LOG", "tests/unit/test_install.py -k left_out"),
+    Mutant("plugin-hides-lost-gpus", "python/holdfast/deploy/inside/plugin.py", '"Unhealthy" if device.lost else "Healthy"', '"Healthy"', "tests/unit/test_install.py -k plugin"),
+    Mutant("plugin-registers-once", "python/holdfast/deploy/inside/plugin.py", "while (self._sockets / _OWN).exists():", "while True:", "tests/unit/test_install.py -k plugin"),
+    Mutant("prepare-makes-devices-anew", "python/holdfast/deploy/inside/prepare.py", 'if not (gpus / "devices").exists():', "if True:", "tests/unit/test_install.py -k prepared"),
+    Mutant("simgpu-takes-numbers-of-others", "shim/simgpu/state.c", "if (process->space != own) {", "if (0) {", E2E + "test_simgpu.py -k name_spaces"),
+    Mutant("faultd-takes-any-container", "engine/serve/container.cc", 'return good ? id : "";', "return id;", E2E + "test_faultd.py -k what_cannot"),
+    Mutant("partition-stays", "engine/serve/undo.cc", "set_cable(cable, true)", "set_cable(cable, false)", E2E + "test_real_kubelets.py -k partitioned"),
+    Mutant("processes-are-the-nodes-own", "engine/serve/container.cc", "== inner) return", "> 0) return", E2E + "test_real_kubelets.py -k killed"),
 )  # fmt: skip
 
 

@@ -53,7 +53,11 @@ def missing() -> str:
         return f"real kubelets need {', '.join(absent)} (tools/kubernetes.sh, and Debian's packages)"
     if not (_CGROUPS / "cpuset" / "cpuset.cpus").exists():
         return "real kubelets were tried with control groups of version 1 only, which this machine has not"
-    return ""
+    # What a container that only looks like a machine may not do.
+    trial = "ip link add br0 type bridge && iptables -t nat -L -n"
+    words = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", trial]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=_START)
+    return f"real kubelets need name spaces, a bridge and iptables: {done.stderr.strip()}" if done.returncode != 0 else ""
 
 
 class Kubelets:

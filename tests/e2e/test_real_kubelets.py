@@ -146,17 +146,33 @@ def test_a_worker_is_struck_by_its_node(kube, tmp_path, fault, evidence):
 
 def test_a_node_dies(kube, machines, tmp_path):
     """Its pods come back on the other one, and when it lives again nothing of them is left there."""
+    here, there_ = machines.names
 
     async def main() -> None:
+        # NATS and etcd are StatefulSets, which Kubernetes does not begin anew elsewhere while nobody knows whether they still run.
+        cordon(kube, there_, True)
         async with ManagedDeployment(tmp_path / "logs", spec(), "ns", cluster=kube) as d:
-            dead = worker(d).node
-            machines.kill_kubelet(dead)
-            await d.wait_for_pods_on_healthy_nodes(exclude_node=dead, timeout=2 * LIMIT)
-            assert dead not in {pod.node for pods in d.get_pods().values() for pod in pods}
-            machines.begin_kubelet(dead)
+            cordon(kube, there_, False)
+            cordon(kube, here, True)
+            worker(d).delete()
+            await d.wait_for_unready(LIMIT)
+            await d.wait_for_all_pods_ready(LIMIT)
+            cordon(kube, here, False)
+            assert worker(d).node == there_
+            machines.kill_kubelet(there_)
+            try:
+                await d.wait_for_pods_on_healthy_nodes(exclude_node=there_, timeout=3 * LIMIT)
+                assert {pod.node for pods in d.get_pods().values() for pod in pods} == {here}
+                assert ask(url_of(d))[0] == 200
+            finally:
+                machines.begin_kubelet(there_)
             await asyncio.to_thread(wait_for, lambda: all(condition(one, "Ready").get("status") == "True" for one in nodes_of(kube)))
 
     asyncio.run(main())
+
+
+def cordon(cluster: Local, node: str, on: bool) -> None:
+    do(cluster, lambda api: api.patch(NODE, "", node, {"spec": {"unschedulable": on or None}}))
 
 
 def test_an_image_that_is_not_there(kube, tmp_path):

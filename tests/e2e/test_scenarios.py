@@ -344,3 +344,9 @@ def test_the_command_reads_all_of_them_before_it_begins(tmp_path):
     twice = tmp_path / "more"
     twice.mkdir()
     assert "two files have the name good" in holdfast(good, str(twice / file(twice, "good")), cwd=tmp_path).stderr
+
+
+def test_pods_that_share_this_machines_network_cannot_be_cut_off(kube, tmp_path):
+    found = run(kube, tmp_path, [fault(faults.Partition("VllmDecodeWorker"), "cut")])
+    assert outcomes(found) == {"cut": "unknown"}
+    assert "pods are processes of this machine and share its network" in json.dumps(found)

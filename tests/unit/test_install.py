@@ -28,7 +28,7 @@ def pods(choice: Choice) -> dict[str, list[str]]:
 
 def test_parts_that_the_cluster_has_are_left_out():
     everything = things(Choice("image", gpus="2x80GiB"))
-    assert [kind for kind, _ in everything][0] is DEFINITION and everything[-1][0] is DEPLOYMENT
+    assert everything[0][0] is DEFINITION and everything[-1][0] is DEPLOYMENT
     assert all(labels_of(thing)["app.kubernetes.io/managed-by"] == "holdfast" for _, thing in everything)
     assert set(pods(Choice("image", gpus="2x80GiB"))) == {"faultd", "gpus", "quarantine"}
     assert KERNEL_LOG in pods(Choice("image"))["faultd"]

@@ -381,12 +381,14 @@ class ManagedDeployment:
         )
 
     async def wait_for_pods_on_healthy_nodes(self, exclude_node: str, timeout: float = 360.0) -> bool:
-        """Until all pods are ready, and none is on that node. Raises WaitFailed; otherwise true."""
+        """Until all pods are ready, and none is on that node. Where that node has died, pods that are to leave it do not count: nobody
+        is there to end them. Raises WaitFailed; otherwise true."""
         wanted = sum(service.replicas for service in self.deployment_spec.services)
 
         def look() -> tuple[bool, str]:
             pods = self.graph.pods()
-            there = [name_of(pod) for pod in pods if pod["spec"].get("nodeName") == exclude_node]
+            dead = condition(self.connection.seen[NODE].find("", exclude_node) or {}, "Ready").get("status") != "True"
+            there = [name_of(pod) for pod in pods if pod["spec"].get("nodeName") == exclude_node and not (dead and is_leaving(pod))]
             ready = sum(is_ready(pod) for pod in pods)
             return (
                 not there and ready >= wanted,
