@@ -124,7 +124,9 @@ def test_scenarios(kube, tmp_path, name):
 
 
 def scenario(fault: faults.Fault, *wanted: Event) -> Scenario:
-    return Scenario("one fault", spec(), [Event(steps.Inject(fault), "it"), *wanted, Event(steps.Heal("it"))])
+    return Scenario(
+        "one fault", spec(), [Event(steps.Inject(fault), "it"), *wanted, Event(steps.Heal("it")), Event(steps.Wait(conditions.Ready()))]
+    )
 
 
 @pytest.mark.parametrize(
