@@ -257,7 +257,7 @@ MUTANTS = (
     Mutant("simgpu-takes-numbers-of-others", "shim/simgpu/state.c", "if (process->space != own) {", "if (0) {", E2E + "test_simgpu.py -k name_spaces"),
     Mutant("faultd-takes-any-container", "engine/serve/container.cc", 'return good ? id : "";', "return id;", E2E + "test_faultd.py -k what_cannot"),
     Mutant("partition-stays", "engine/serve/undo.cc", "set_cable(cable, true)", "set_cable(cable, false)", E2E + "test_real_kubelets.py -k partitioned"),
-    Mutant("processes-are-the-nodes-own", "engine/serve/container.cc", "== inner) return", "> 0) return", E2E + "test_real_kubelets.py -k killed"),
+    Mutant("processes-are-the-nodes-own", "engine/serve/container.cc", "== inner) return", "> 0) return", E2E + "test_real_kubelets.py -k known_by"),
 )  # fmt: skip
 
 

@@ -17,9 +17,11 @@ from kubelets import Kubelets, missing
 from holdfast.deploy import DeployError, ManagedDeployment, access_from
 from holdfast.deploy.archive import IMAGES, Image, write
 from holdfast.deploy.controllers.sentinel import CHECK
+from holdfast.deploy.hardware import fault_service
 from holdfast.deploy.kinds import DEFINITION, GRAPH, NAMESPACE, NODE, POD, condition, is_ready, labels_of, name_of
 from holdfast.deploy.local import Local
 from holdfast.deploy.scenario import Event, Scenario, conditions, faults, run_scenario, steps
+from holdfast.faults import ServiceError
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "hw_faults"
 OWN = {"default", "kube-system", "kube-public", "kube-node-lease"}
@@ -144,6 +146,26 @@ def test_a_worker_is_struck_by_its_node(kube, tmp_path, fault, evidence):
     report = asyncio.run(run_scenario(scenario(fault, wait), "ns", tmp_path / "logs", cluster=kube))
     assert report.passed and [fault.outcome for fault in report.faults] == ["effective"]
     assert evidence in str(report.faults[0].evidence), report.faults
+
+
+def test_a_process_is_known_by_its_number_in_the_container(kube, tmp_path):
+    async def main() -> None:
+        async with ManagedDeployment(tmp_path / "logs", spec(), "ns", cluster=kube) as d:
+            pod = worker(d)
+            pid = int(pod.exec(["sh", "-c", "sleep 600 >/dev/null 2>&1 & echo $!"])[1])
+
+            def state(number: int) -> str:
+                return pod.exec(["sed", "s/.*) //; s/ .*//", f"/proc/{number}/stat"])[1].strip()
+
+            with fault_service(d.connection, pod.node) as service:
+                fault = service.inject("process", container=pod.container_id, pid=pid, action="stop")
+                assert state(pid) == "T" and state(1) != "T" and service.verify(fault)["verified"]
+                service.recover(fault)
+                assert state(pid) != "T"
+                with pytest.raises(ServiceError, match="no process 99999 in the container"):
+                    service.inject("process", container=pod.container_id, pid=99999, action="stop")
+
+    asyncio.run(main())
 
 
 def test_a_node_dies(kube, machines, tmp_path):
