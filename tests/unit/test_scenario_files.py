@@ -127,7 +127,7 @@ def test_that_every_fault_was_effective_is_always_checked(tmp_path: Path) -> Non
         (scenario(events=[{"wait": "ready", "name": "a"}, {"wait": "ready", "name": "a"}]), "two events have the name a"),
         (scenario(events=[{"wait": "ready", "name": "a"}, {"heal": "a"}]), "event heal-1: a is no fault"),
         (scenario(events=[{"wait": "ready", "name": "a"}, {"stop": "a"}]), "event stop-1: a is no load"),
-        (scenario(events=[{"fault": "quake"}]), "event 1: fault: 'quake' is not known; there are cuda, delete, kill, node, stall, xid"),
+        (scenario(events=[{"fault": "quake"}]), "event 1: fault: 'quake' is not known; there are cuda, delete, kill, node, partition, stall, xid"),
         (scenario(events=[{"fault": {"kill": {"signal": "SIGNOT"}}}]), "there is no signal 'SIGNOT'"),
         (scenario(events=[{"fault": {"kill": {"pods": 0}}}]), "pods must be a number from 1, or `all`, not 0"),
         (scenario(events=[{"fault": {"kill": {"process": "("}}}]), "process is no regular expression"),
