@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -53,11 +54,19 @@ def missing() -> str:
         return f"real kubelets need {', '.join(absent)} (tools/kubernetes.sh, and Debian's packages)"
     if not (_CGROUPS / "cpuset" / "cpuset.cpus").exists():
         return "real kubelets were tried with control groups of version 1 only, which this machine has not"
-    # What a container that only looks like a machine may not do.
-    trial = "ip link add br0 type bridge && iptables -t nat -L -n"
-    words = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", trial]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=_START)
-    return f"real kubelets need name spaces, a bridge and iptables: {done.stderr.strip()}" if done.returncode != 0 else ""
+    return _missing_rights()
+
+
+def _missing_rights() -> str:
+    """What a container that only looks like a machine may not do."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-kubelets-") as folder:
+        for name in ("upper", "work", "merged"):
+            Path(folder, name).mkdir()
+        overlay = f"lowerdir=/var,upperdir={folder}/upper,workdir={folder}/work"
+        trial = ["ip link add br0 type bridge", "iptables -t nat -L -n", f"mount -t overlay -o {overlay} overlay {folder}/merged"]
+        words = ["unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-ec", "\n".join(trial)]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_START)
+    return f"real kubelets need name spaces, a bridge, iptables and overlays: {done.stderr.strip()}" if done.returncode != 0 else ""
 
 
 class Kubelets:
