@@ -17,7 +17,7 @@ from holdfast.deploy.agents import APP, KERNEL_LOG
 from holdfast.deploy.inside import plugin, prepare
 from holdfast.deploy.inside.plugin_messages import message
 from holdfast.deploy.install import Choice, things
-from holdfast.deploy.kinds import DAEMON_SET, DEFINITION, DEPLOYMENT, labels_of
+from holdfast.deploy.kinds import DAEMON_SET, DEFINITION, DEPLOYMENT, condition, labels_of
 
 
 def pods(choice: Choice) -> dict[str, list[str]]:
@@ -37,6 +37,12 @@ def test_parts_that_the_cluster_has_are_left_out():
     assert set(pods(alone)) == {"faultd"} and "kmsg" in pods(alone)["faultd"]
     assert {kind for kind, _ in things(alone)}.isdisjoint({DEFINITION, DEPLOYMENT})
     assert {thing["metadata"]["name"] for kind, thing in things(alone) if kind is DAEMON_SET} == {APP}
+
+
+def test_what_has_just_been_made_has_no_condition():
+    """A definition's status begins with null in the place of its conditions."""
+    for status in ({}, {"status": None}, {"status": {"conditions": None}}):
+        assert condition(status, "Established") == {}
 
 
 def test_the_archive_has_one_layer_that_its_images_name(tmp_path):

@@ -70,8 +70,8 @@ def is_leaving(thing: Object) -> bool:
 
 
 def condition(thing: Object, name: str) -> Object:
-    """Of the status; empty where there is none."""
-    found: Object = next((one for one in thing.get("status", {}).get("conditions", []) if one["type"] == name), {})
+    """Of the status; empty where there is none. What has just been made may have null in the place of any."""
+    found: Object = next((one for one in (thing.get("status") or {}).get("conditions") or [] if one["type"] == name), {})
     return found
 
 
