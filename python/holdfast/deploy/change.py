@@ -30,8 +30,8 @@ async def change(
 
 def set_condition(thing: Object, new: Object) -> None:
     """In place of the one of its type, in the status."""
-    conditions = thing.setdefault("status", {}).setdefault("conditions", [])
-    conditions[:] = [one for one in conditions if one["type"] != new["type"]] + [new]
+    status = thing.setdefault("status", {})
+    status["conditions"] = [one for one in status.get("conditions") or [] if one["type"] != new["type"]] + [new]
 
 
 async def tell(api: Api, about: Object, reason: str, message: str, *, source: str, at: str, warning: bool = False) -> None:

@@ -149,7 +149,7 @@ class Pod:
             return
         main = [one.status() for one in self._main] or self._waiting()
         ready = bool(self._main) and all(one.ready for one in self._main)
-        old = {one["type"]: one for one in thing.get("status", {}).get("conditions", [])}
+        old = {one["type"]: one for one in thing.get("status", {}).get("conditions") or []}
         state = {
             "PodScheduled": True,
             "Initialized": bool(self._main),
