@@ -14,7 +14,8 @@ from typing import Any, Callable
 from holdfast.deploy import Api, DeploymentSpec, ManagedDeployment, Pod, local
 from holdfast.deploy.kinds import Kind, name_of
 
-SPECS = Path(__file__).parents[2] / "examples" / "hw_faults" / "specs"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "hw_faults"
+SPECS = EXAMPLE / "specs"
 LIMIT = 30.0
 
 
@@ -65,3 +66,19 @@ def do(cluster: local.Local, work: Callable[[Api], Any]) -> Any:
 
 def there(cluster: local.Local, kind: Kind, namespace: str = "") -> list[str]:
     return [name_of(thing) for thing in do(cluster, lambda api: api.list(kind, namespace))[0]]
+
+
+def put_example(suite: Any) -> None:
+    """examples/hw_faults, as a suite."""
+    for path in EXAMPLE.rglob("*"):
+        if path.suffix in (".py", ".yaml"):
+            suite.file(str(path.relative_to(EXAMPLE)), path.read_text())
+
+
+def check_ten_phases(suite: Any, kubeconfig: Path) -> None:
+    """They pass on that cluster, and nothing is said of the test."""
+    put_example(suite)
+    suite.env["KUBECONFIG"] = str(kubeconfig)
+    run = suite.run("test_hw_faults.py", "--enable-hw-faults", "--hf-backend=kubernetes", "--namespace=phases")
+    assert run.code == 0 and set(run.verdicts.values()) == {"passed"} and len(run.verdicts) == 1, run.output
+    assert not any(run.notes.values()), run.notes

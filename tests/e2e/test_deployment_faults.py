@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployments import LIMIT, ask, do, spec, url_of, wait_for, worker
+from deployments import LIMIT, ask, do, put_example, spec, url_of, wait_for, worker
 
 from holdfast.deploy import DeployError, ManagedDeployment, NotEntered, WaitFailed, local
 from holdfast.deploy.controllers import sentinel
 from holdfast.deploy.kinds import GRAPH, NODE, condition, labels_of
 from holdfast.faults import BadFault, FaultNotSeen
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "hw_faults"
 
 
 def faulty(kube: local.Local, folder: Path, made: Any = None, **config: Any) -> ManagedDeployment:
@@ -43,9 +41,7 @@ async def broken(d: ManagedDeployment, xid: int = 79) -> str:
 @pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
 def test_the_ten_phases(suite, backend):
     """6: the services of all three are patched, not those of two names alone."""
-    for path in EXAMPLE.rglob("*"):
-        if path.suffix in (".py", ".yaml"):
-            suite.file(str(path.relative_to(EXAMPLE)), path.read_text())
+    put_example(suite)
     run = suite.run("test_hw_faults.py", "--enable-hw-faults", f"--hw-fault-backend={backend}", "--namespace=phases")
     assert run.code == 0 and set(run.verdicts.values()) == {"passed"}, run.output
     assert not any(run.notes.values()), run.notes

@@ -11,12 +11,11 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from control_plane import ControlPlane, missing
-from deployments import LIMIT, SPECS, ask, do, spec, there, url_of, wait_for, worker
+from deployments import EXAMPLE, LIMIT, SPECS, ask, check_ten_phases, do, spec, there, url_of, wait_for, worker
 from kubernetes_asyncio.config import incluster_config
 
 from holdfast.deploy import Api, ApiError, BadAccess, ManagedDeployment, NotLetIn, Unreachable, access_from, local
@@ -25,7 +24,6 @@ from holdfast.deploy.kinds import DEFINITION, GRAPH, NAMESPACE, NODE, POD, condi
 from holdfast.deploy.local import Local
 from holdfast.deploy.scenario import run_scenario
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "hw_faults"
 OWN = {"default", "kube-system", "kube-public", "kube-node-lease"}
 
 
@@ -103,13 +101,7 @@ def test_it_works_and_leaves_nothing(kube, tmp_path):
 
 
 def test_the_ten_phases(kube, plane, suite):
-    for path in EXAMPLE.rglob("*"):
-        if path.suffix in (".py", ".yaml"):
-            suite.file(str(path.relative_to(EXAMPLE)), path.read_text())
-    suite.env["KUBECONFIG"] = str(plane.kubeconfig)
-    run = suite.run("test_hw_faults.py", "--enable-hw-faults", "--hf-backend=kubernetes", "--namespace=phases")
-    assert run.code == 0 and set(run.verdicts.values()) == {"passed"} and len(run.verdicts) == 1, run.output
-    assert not any(run.notes.values()), run.notes
+    check_ten_phases(suite, plane.kubeconfig)
     events = do(kube, lambda api: api.list(NODE))[0]
     assert len(events) == 2
 

@@ -7,11 +7,10 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from deployments import LIMIT, ask, do, spec, there, url_of, wait_for, worker
+from deployments import EXAMPLE, LIMIT, ask, check_ten_phases, do, spec, there, url_of, wait_for, worker
 from kubelets import Kubelets, missing
 
 from holdfast.deploy import DeployError, ManagedDeployment, access_from
@@ -23,7 +22,6 @@ from holdfast.deploy.local import Local
 from holdfast.deploy.scenario import Event, Scenario, conditions, faults, run_scenario, steps
 from holdfast.faults import ServiceError
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "hw_faults"
 OWN = {"default", "kube-system", "kube-public", "kube-node-lease"}
 RUNTIMES = ("vllm-runtime", "sglang-runtime", "tensorrtllm-runtime")
 
@@ -110,13 +108,7 @@ def test_it_works_and_each_pod_has_its_gpu(kube, machines, tmp_path):
 
 
 def test_the_ten_phases(kube, machines, suite):
-    for path in EXAMPLE.rglob("*"):
-        if path.suffix in (".py", ".yaml"):
-            suite.file(str(path.relative_to(EXAMPLE)), path.read_text())
-    suite.env["KUBECONFIG"] = str(machines.kubeconfig)
-    run = suite.run("test_hw_faults.py", "--enable-hw-faults", "--hf-backend=kubernetes", "--namespace=phases")
-    assert run.code == 0 and set(run.verdicts.values()) == {"passed"} and len(run.verdicts) == 1, run.output
-    assert not any(run.notes.values()), run.notes
+    check_ten_phases(suite, machines.kubeconfig)
 
 
 @pytest.mark.parametrize("name", ["gpu_lost", "overlap"])

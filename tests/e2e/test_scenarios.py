@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from deployments import LIMIT, spec, wait_for
+from deployments import EXAMPLE, LIMIT, put_example, spec, wait_for
 
 from holdfast.deploy import DeployError, NameTaken, local
 from holdfast.deploy.scenario import (
@@ -30,7 +30,6 @@ from holdfast.deploy.scenario import (
     steps,
 )  # fmt: skip
 
-EXAMPLES = Path(__file__).parents[2] / "examples" / "hw_faults"
 DECODE, PREFILL = "VllmDecodeWorker", "VllmPrefillWorker"
 USERS = Event(steps.Start(Load(clients=2, rate=50, timeout=5)), "users")
 
@@ -73,9 +72,7 @@ def times(found: dict[str, Any], name: str) -> tuple[float, float]:
 
 
 def test_the_examples(suite):
-    for path in EXAMPLES.rglob("*"):
-        if path.suffix in (".py", ".yaml"):
-            suite.file(str(path.relative_to(EXAMPLES)), path.read_text())
+    put_example(suite)
     done = suite.run("test_scenarios.py", "--enable-hw-faults", "--namespace=scenarios")
     assert done.code == 0 and set(done.verdicts.values()) == {"passed"} and len(done.verdicts) == 2, done.output
     assert not any(done.notes.values()), done.notes
@@ -317,7 +314,7 @@ def holdfast(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def file(folder: Path, name: str, **more: Any) -> str:
     given = {
         "name": name,
-        "deployment": str(EXAMPLES / "specs" / "vllm.yaml"),
+        "deployment": str(EXAMPLE / "specs" / "vllm.yaml"),
         "events": [{"load": {"requests": 3}}, {"wait": {"finished": "load-1"}}],
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump({**given, **more}))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from typing import Callable
+from collections.abc import Awaitable
+from typing import Callable, Optional, TypeVar
 
 from holdfast.deploy.api import Api
 from holdfast.deploy.errors import ApiError, Unreachable, WaitFailed
@@ -13,6 +14,7 @@ from holdfast.deploy.kinds import Kind, Object, is_leaving, name_of, namespace_o
 
 READY = 60.0  # Seconds.
 _AGAIN = 0.1
+T = TypeVar("T", Object, Optional[Object])
 
 
 async def made(api: Api, kind: Kind, thing: Object) -> bool:
@@ -42,22 +44,18 @@ async def remove(api: Api, kind: Kind, thing: Object) -> None:
 
 async def until(api: Api, kind: Kind, namespace: str, name: str, wanted: Callable[[Object], bool], seconds: float = READY) -> None:
     """Raises ApiError, WaitFailed. These few are asked for, not watched: the API has no watch for a definition that is on its way."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + seconds
-    while True:
-        found = await api.get(kind, namespace, name)
-        if wanted(found):
-            return
-        if loop.time() > deadline:
-            raise WaitFailed(f"{kind.name} {name} to be ready", seconds, json.dumps(found.get("status", {}))[:500])
-        await asyncio.sleep(_AGAIN)
+    await _asked(lambda: api.get(kind, namespace, name), wanted, f"{kind.name} {name} to be ready", seconds)
 
 
 async def until_gone(api: Api, kind: Kind, namespace: str, name: str, seconds: float = READY) -> None:
     """Raises ApiError, WaitFailed."""
+    await _asked(lambda: api.find(kind, namespace, name), lambda found: found is None, f"{kind.name} {name} to be gone", seconds)
+
+
+async def _asked(ask: Callable[[], Awaitable[T]], wanted: Callable[[T], bool], what: str, seconds: float) -> None:
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
-    while (found := await api.find(kind, namespace, name)) is not None:
+    while not wanted(found := await ask()):
         if loop.time() > deadline:
-            raise WaitFailed(f"{kind.name} {name} to be gone", seconds, json.dumps(found.get("status", {}))[:500])
+            raise WaitFailed(what, seconds, json.dumps((found or {}).get("status", {}))[:500])
         await asyncio.sleep(_AGAIN)

@@ -21,7 +21,6 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 import holdfast
 from holdfast.deploy.errors import DeployError
@@ -88,9 +87,8 @@ class _Files:
 def write(path: Path, images: Sequence[Image] = IMAGES) -> None:
     """Raises DeployError where this machine lacks something, OSError, EngineMissing, SimgpuError."""
     files = _collect()
-    layer = io.BytesIO()
-    _write_layer(layer, files)
-    digest = hashlib.sha256(layer.getvalue()).hexdigest()
+    layer = _layer(files)
+    digest = hashlib.sha256(layer).hexdigest()
     with tarfile.open(path, "w") as archive:
         described = []
         for image in images:
@@ -99,7 +97,7 @@ def write(path: Path, images: Sequence[Image] = IMAGES) -> None:
             _add(archive, name, config)
             described.append({"Config": name, "RepoTags": [image.name], "Layers": ["layer.tar"]})
         _add(archive, "manifest.json", json.dumps(described).encode())
-        _add(archive, "layer.tar", layer.getvalue())
+        _add(archive, "layer.tar", layer)
 
 
 def _config(image: Image, layer: str) -> bytes:
@@ -219,7 +217,8 @@ def _is_elf(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
-def _write_layer(output: io.BytesIO, files: _Files) -> None:
+def _layer(files: _Files) -> bytes:
+    output = io.BytesIO()
     with tarfile.open(fileobj=output, mode="w") as archive:
         for folder in ("tmp", "proc", "sys", "dev", "run", "var", "var/log"):
             entry = _entry(folder, 0o1777 if folder == "tmp" else 0o755)
@@ -234,6 +233,7 @@ def _write_layer(output: io.BytesIO, files: _Files) -> None:
         for name, path in sorted(files.found.items()):
             mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
             _add(archive, name, path.read_bytes(), mode)
+    return output.getvalue()
 
 
 def _entry(name: str, mode: int) -> tarfile.TarInfo:
@@ -242,7 +242,7 @@ def _entry(name: str, mode: int) -> tarfile.TarInfo:
     return entry
 
 
-def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: Optional[int] = 0o644) -> None:
-    entry = _entry(name, mode or 0o644)
+def _add(archive: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    entry = _entry(name, mode)
     entry.size = len(content)
     archive.addfile(entry, io.BytesIO(content))

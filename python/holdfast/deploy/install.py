@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Callable
 
 from holdfast.deploy.agents import APP, KERNEL_LOG, PORT, STATE_PATH, SYSTEM, TOKEN_SECRET
@@ -15,6 +16,7 @@ from holdfast.deploy.controllers.definition import definition
 from holdfast.deploy.controllers.sentinel import Drain
 from holdfast.deploy.describe import state_of
 from holdfast.deploy.errors import ApiError, DeployError, WaitFailed
+from holdfast.deploy.inside.prepare import environment as gpu_environment
 from holdfast.deploy.kinds import (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
@@ -145,8 +147,7 @@ def _faultd(choice: Choice) -> Object:
     environment = [_NODE_NAME]
     mounts = [_mount("state"), _mount("log"), {"name": "token", "mountPath": "/run/token"}]
     if choice.gpus:
-        own = {"HOLDFAST_SIMGPU_STATE": f"{GPU_PATH}/devices", "LD_LIBRARY_PATH": f"{GPU_PATH}/lib"}
-        environment += [{"name": name, "value": value} for name, value in own.items()]
+        environment += [{"name": name, "value": value} for name, value in gpu_environment(Path(GPU_PATH)).items()]
         mounts.append(_mount("gpus"))
     return {
         "name": "faultd",

@@ -14,6 +14,7 @@ from holdfast import simgpu
 from holdfast.deploy.api import Api
 from holdfast.deploy.controllers import graph, sentinel
 from holdfast.deploy.errors import DeployError
+from holdfast.deploy.inside.prepare import prepare
 from holdfast.deploy.kubeconfig import access_from
 
 
@@ -59,8 +60,6 @@ def main() -> int:
     options = _parser().parse_args()
     try:
         if options.action == "prepare":
-            from holdfast.deploy.inside.prepare import prepare
-
             prepare(options.state, options.gpu_folder, [] if options.gpus == "none" else simgpu.parse(options.gpus))
         elif options.action == "gpus":
             from holdfast.deploy.inside import plugin

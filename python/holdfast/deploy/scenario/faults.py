@@ -259,9 +259,8 @@ class Partition(_OfPods):
 
     async def heal(self, context: Context, injected: Injected) -> None:
         for node, fault in injected.things:
-            said = await asyncio.to_thread(_verify, context, node, fault)
+            said = await asyncio.to_thread(_recover, context, node, fault)
             injected.found(EFFECTIVE if said.get("verified") else INEFFECTIVE, **{fault: said.get("evidence")})
-            await asyncio.to_thread(_recover, context, node, fault)
 
 
 def _hears(process: PodProcess, name: str) -> bool:
@@ -282,14 +281,10 @@ def _of_node(context: Context, pod: Pod, kind: str, **body: Any) -> str:
         return str(service.inject(kind, container=pod.container_id, owner=owner, **body))
 
 
-def _verify(context: Context, node: str, fault: str) -> dict[str, Any]:
+def _recover(context: Context, node: str, fault: str) -> dict[str, Any]:
+    """What it was, with the evidence of its end. Blocks."""
     with fault_service(context.deployment.connection, node) as service:
-        return dict(service.verify(fault))
-
-
-def _recover(context: Context, node: str, fault: str) -> None:
-    with fault_service(context.deployment.connection, node) as service:
-        service.recover(fault)
+        return service.recover(fault)
 
 
 FAULTS: dict[str, type[Fault]] = {
