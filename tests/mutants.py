@@ -149,6 +149,8 @@ MUTANTS = (
     Mutant("launched-ranks-mixed-up", "engine/mpi/launch.cc", "    if (lender.rank >= 0) ranks[static_cast<std::size_t>(lender.rank)] = &lender;\n", "    if (lender.rank >= 0) ranks[static_cast<std::size_t>(size_ - 1 - lender.rank)] = &lender;\n", E2E + "test_mpi_launchers.py -k can_be_kept"),
     Mutant("lost-launcher-unnoticed", ENGINE + "dispatcher_gangs.cc", "    gang->launcher_lost = true;\n    if (gang->left == 0) return;\n", "    return;\n", E2E + "test_mpi_launchers.py -k is_killed"),
     Mutant("launcher-unheard", ENGINE + "gang.cc", "  words = said;\n", "  return;\n", E2E + "test_mpi_launchers.py -k every_end"),
+    Mutant("launchers-share-their-folder", PYTHON + "launchers.py", 'environment["OMPI_MCA_orte_tmpdir_base"] = FOLDER', "pass", E2E + "test_mpi_launchers.py -k others"),
+    Mutant("launchers-folder-stays", "engine/os/temporary_folder.cc", "  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);\n", "", E2E + "test_mpi_launchers.py -k can_be_kept"),
     Mutant("spawned-programs-unreachable", PYTHON + "launchers.py", '    if "OMPI_MCA_btl" in environment:', "    if False:", E2E + "test_mpi_launchers.py -k spawned"),
     Mutant("mpi-size-unchecked", PYTHON + "mpi.py", "if found != (self.rank, self.size):", "if False:", E2E + "test_mpi.py -k does_not_fit"),
     Mutant("mpi-environment-held", PYTHON + "worker.py", "        mpi.end_hold()\n", "", E2E + "test_mpi.py -k programs_that_tests_start"),

@@ -22,6 +22,7 @@ namespace {
 
 constexpr std::size_t kFrameLimit = std::size_t{4} << 20U;  // An environment and its JSON; the kernel allows 2 MiB or so.
 constexpr std::size_t kWordsLimit = 4096;
+constexpr const char* kFolder = "{folder}";
 // Seconds. A busy machine starts mpirun in one or two.
 constexpr double kStartLimit = 60;
 // For a launcher to say why it has ended its ranks: it ends them first.
@@ -29,6 +30,7 @@ constexpr double kWordsWait = 0.5;
 // To go when its processes have; then it is asked, and then killed.
 constexpr double kGoes = 5;
 constexpr double kTerminates = 2;
+constexpr int kDiesMs = 1000;
 
 // How launchers number their processes, the one that a library believes first.
 constexpr std::array<const char*, 4> kRanks = {"PMIX_RANK", "PMI_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"};
@@ -92,7 +94,9 @@ Launch::~Launch() {
   if (output_.valid()) loop_.unwatch(output_.get());
   if (!pidfd_.valid()) return;
   loop_.unwatch(pidfd_.get());
-  if (!gone_) os::send_signal(pidfd_, SIGKILL);
+  if (gone_) return;
+  os::send_signal(pidfd_, SIGKILL);
+  wait(kDiesMs);  // Its folder is removed after it.
 }
 
 Status Launch::start(const LaunchCommand& command) {
@@ -111,6 +115,15 @@ Status Launch::start(const LaunchCommand& command) {
   std::replace(argv.begin(), argv.end(), std::string("{ranks}"), std::to_string(size_));
   argv.insert(argv.end(), {os::own_program(), "lend", name});
   base_ = environment_for(command);
+  for (const auto& [key, value] : command.environment) {
+    if (value != kFolder) continue;
+    if (folder_.path().empty()) {
+      Result<os::TemporaryFolder> made = os::TemporaryFolder::make("holdfast-launch");
+      if (!made) return tl::unexpected<Error>(made.error());
+      folder_ = std::move(*made);
+    }
+    base_[key] = folder_.path();
+  }
   std::vector<std::string> environment;
   environment.reserve(base_.size());
   for (const auto& [key, value] : base_) environment.push_back(fmt::format("{}={}", key, value));

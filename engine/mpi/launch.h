@@ -15,6 +15,7 @@
 #include "base/result.h"
 #include "mpi/manager.h"
 #include "os/loop.h"
+#include "os/temporary_folder.h"
 #include "wire/frame.h"
 
 namespace holdfast::mpi {
@@ -22,8 +23,9 @@ namespace holdfast::mpi {
 /// How it is started: `ready.mpi.launch` of protocol/README.md.
 struct LaunchCommand {
   std::vector<std::string> argv;  ///< The program's path first; "{ranks}" stands for their number. `holdfast lend` is appended.
-  std::map<std::string, std::string> environment;  ///< To add to ours,
-  std::vector<std::string> without;                ///< from which variables that begin like this are taken away.
+  /// To add to ours; the value "{folder}" stands for the path of a folder for this launch alone, which goes with it,
+  std::map<std::string, std::string> environment;
+  std::vector<std::string> without;  ///< from which variables that begin like this are taken away.
 };
 
 class Launch {
@@ -76,7 +78,8 @@ class Launch {
   Host host_;
   std::string program_;
   int size_;
-  std::map<std::string, std::string> base_;  ///< The launcher's environment.
+  os::TemporaryFolder folder_;               ///< Where the launcher's files are, if it takes one.
+  std::map<std::string, std::string> base_;  ///< Its environment.
   os::Fd listening_, pidfd_;
   os::Fd output_;     ///< Where it and the programs that it spawns write;
   std::string said_;  ///< the last of that.

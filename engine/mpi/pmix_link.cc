@@ -1,10 +1,7 @@
 #include "mpi/pmix_link.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <cstdlib>
-#include <filesystem>
 #include <utility>
 
 namespace holdfast::mpi {
@@ -28,20 +25,17 @@ const std::vector<std::pair<const char*, const char*>> kOpenMpi = {
 PmixLink::~PmixLink() {
   for (auto& [name, waiting] : waiting_) loop_.cancel(waiting.timer);
   helper_.end();
-  std::error_code ignored;
-  if (!folder_.empty()) std::filesystem::remove_all(folder_, ignored);
 }
 
 bool PmixLink::start() {
   if (helper_.runs()) return true;
-  if (folder_.empty()) {
-    std::error_code problem;
-    std::string made = (std::filesystem::temp_directory_path(problem) / "holdfast-pmix-XXXXXX").string();
-    if (problem || ::mkdtemp(made.data()) == nullptr) return false;
-    folder_ = made;
+  if (folder_.path().empty()) {
+    Result<os::TemporaryFolder> made = os::TemporaryFolder::make("holdfast-pmix");
+    if (!made) return false;
+    folder_ = std::move(*made);
   }
   return helper_.start(
-      {"pmix-helper", "--folder", folder_}, [this](const wire::Json& frame) { on_frame(frame); },
+      {"pmix-helper", "--folder", folder_.path()}, [this](const wire::Json& frame) { on_frame(frame); },
       [this](const std::string&) { lost("the PMIx server has died"); });
 }
 

@@ -12,6 +12,7 @@
 
 #include "mpi/manager.h"
 #include "os/loop.h"
+#include "os/temporary_folder.h"
 #include "wire/helper_process.h"
 
 namespace holdfast::mpi {
@@ -33,7 +34,7 @@ class PmixLink final : public Manager {
   os::Loop& loop_;
   OnAbort on_abort_;
   wire::HelperProcess helper_;
-  std::string folder_;  ///< Of the server's and the ranks' files; ours to remove.
+  os::TemporaryFolder folder_;  ///< Of the server's and the ranks' files.
   struct Waiting {
     OnBegun then;
     os::TimerId timer = 0;

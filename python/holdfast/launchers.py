@@ -14,6 +14,7 @@ from holdfast.wire import Frame
 
 LAUNCHERS = ("mpirun", "srun")
 RANKS = "{ranks}"
+FOLDER = "{folder}"
 # Seconds that a launcher may take to say what it is.
 _LIMIT = 20
 # Names under which systems have it, and what it says of itself.
@@ -40,6 +41,10 @@ def launch(name: str, library: str, words: Sequence[str], tuning: Mapping[str, s
     if "OMPI_MCA_btl" in environment:
         # Programs that MPI_Comm_spawn starts are another job, with which Open MPI does not share memory.
         environment.update(OMPI_MCA_btl=environment["OMPI_MCA_btl"] + ",tcp", OMPI_MCA_btl_tcp_if_include="lo")
+    if name == "mpirun" and is_open_mpi(library) and not _is_new(library):
+        # mpirun makes a directory that all of a user share, and removes it when it is empty: one that starts while another one
+        # ends may find it, and then not, and gives up (opal_os_dirpath_create). So each has its own.
+        environment["OMPI_MCA_orte_tmpdir_base"] = FOLDER
     if os.geteuid() == 0:
         # Open MPI wants to hear this twice.
         environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
@@ -71,14 +76,18 @@ def _mpirun(library: str) -> list[str]:
     if not is_open_mpi(library):
         return [_program("mpiexec of MPICH", *_MPICH)]
     program = _program("mpirun of Open MPI", *_OPEN_MPI)
-    version = re.match(r"Open MPI v(\d+)", library)
-    new = version is not None and int(version[1]) >= 5
     # As many ranks as there are slots, which may be more than CPUs; the engine pins them where it is asked to.
-    return [program, *(["--map-by", ":OVERSUBSCRIBE"] if new else ["--oversubscribe"]), "--bind-to", "none"]
+    return [program, *(["--map-by", ":OVERSUBSCRIBE"] if _is_new(library) else ["--oversubscribe"]), "--bind-to", "none"]
 
 
 def is_open_mpi(library: str) -> bool:
     return library.startswith("Open MPI")
+
+
+def _is_new(library: str) -> bool:
+    """Open MPI 5 has another launcher, PRRTE."""
+    version = re.match(r"Open MPI v(\d+)", library)
+    return version is not None and int(version[1]) >= 5
 
 
 def _program(title: str, names: Sequence[str], says: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ class LaunchTest : public testing::Test {
   void launch(const std::string& script, int size) {
     LaunchCommand command;
     command.argv = {"/bin/sh", "-c", "echo $2 > " + folder_ + "/new; mv " + folder_ + "/new " + folder_ + "/name; " + script};
-    command.environment = {{"GIVEN_BY_US", "{ranks}"}};
+    command.environment = {{"GIVEN_BY_US", "{ranks}"}, {"ITS_FOLDER", "{folder}"}};
     launch_ = std::make_unique<Launch>(loop_, command, size,
                                        Launch::Host{[this](Manager::Begun begun) { begun_.emplace(std::move(begun)); },
                                                     [this] { lost_ = true; }, [this] { gone_ = true; }});
@@ -176,6 +176,26 @@ TEST_F(LaunchTest, AProgramThatIsNotThere) {
   launch_ = std::make_unique<Launch>(
       loop_, command, 1, Launch::Host{[this](Manager::Begun begun) { begun_.emplace(std::move(begun)); }, [] {}, [] {}});
   expect_problem("mpirun has ended without having started 1 rank(s)");
+}
+
+TEST_F(LaunchTest, ItsFolderIsItsOwnAndGoesWithIt) {
+  launch("echo $ITS_FOLDER > " + folder_ + "/its; touch $ITS_FOLDER/left; exec sleep 100", 1);
+  os::Fd zero = lend(0);
+  run_until([this] { return begun_.has_value() && std::filesystem::exists(folder_ + "/its"); });
+  std::string its;
+  std::ifstream(folder_ + "/its") >> its;
+  run_until([&its] { return std::filesystem::exists(its + "/left"); });
+  EXPECT_EQ(std::filesystem::status(its).permissions(), std::filesystem::perms::owner_all);
+  launch_.reset();
+  EXPECT_FALSE(std::filesystem::exists(its));
+}
+
+TEST_F(LaunchTest, WhereNoFolderCanBeMadeItSaysSo) {
+  std::string before = ::getenv("TMPDIR") == nullptr ? "" : ::getenv("TMPDIR");
+  ::setenv("TMPDIR", (folder_ + "/missing").c_str(), 1);
+  launch("exec sleep 100", 1);
+  before.empty() ? ::unsetenv("TMPDIR") : ::setenv("TMPDIR", before.c_str(), 1);
+  expect_problem("failed to find the temporary directory: ");
 }
 
 TEST_F(LaunchTest, TwoProcessesOfTheSameRankAreRefused) {
