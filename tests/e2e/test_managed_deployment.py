@@ -32,6 +32,7 @@ from holdfast.deploy import (
 )  # fmt: skip
 from holdfast.deploy.api import Api
 from holdfast.deploy.kinds import NAMESPACE, POD, SECRET, STATEFUL_SET, Kind
+from holdfast.deploy.local import groups
 from holdfast.procs import is_running
 
 
@@ -283,6 +284,28 @@ def test_what_never_gets_ready_says_why_and_is_removed(kube, tmp_path, change, w
     assert isinstance(raised.value, TimeoutError) and "Traceback" not in str(raised.value)
     made_pods = words != ("the operator has refused it",)
     assert (tmp_path / "logs" / "events.log").exists() and bool(list((tmp_path / "logs").rglob("*.status.log"))) == made_pods
+
+
+def test_a_service_without_the_memory_that_it_needs_says_so(kube, tmp_path):
+    made = spec()
+    made["VllmDecodeWorker"].raw["resources"]["limits"]["memory"] = "4Mi"
+    probe = groups.Cluster()
+    limited = probe.group.limit(1 << 30)
+    probe.close()
+    if not limited:  # Then the limit does not hold, and that is what must be said.
+        check_said(kube, tmp_path, made)
+        return
+    with pytest.raises(WaitFailed, match=r"main has ended with 137 \(OOMKilled\)"):
+        asyncio.run(deployment(kube, tmp_path, made, ready_timeout=3).__aenter__())
+
+
+def check_said(kube, tmp_path, made) -> None:
+    async def main() -> None:
+        async with deployment(kube, tmp_path, made):
+            pass
+
+    asyncio.run(main())
+    assert "NotLimited" in (tmp_path / "logs" / "events.log").read_text()
 
 
 def test_a_secret_that_is_there_is_used(kube, kept, tmp_path):

@@ -153,6 +153,7 @@ def test_what_cannot_be_is_said(spec, change, words):
         ("kind: DynamoGraphDeployment\napiVersion: nvidia.com/v1alpha1\nmetadata: {name: a}\nspec: {services: {}}", "spec.services is empty"),
         ("kind: DynamoGraphDeployment\napiVersion: nvidia.com/v1alpha1\nmetadata: {name: a}\nspec: {services: {W: 1}}", "spec.services.W is no mapping"),
         ("kind: DynamoGraphDeployment\napiVersion: nvidia.com/v1alpha1\nmetadata: {name: a}\nspec: {services: {W: {replicas: many}}}", "spec.services.W: replicas and GPUs are numbers"),
+        ("kind: DynamoGraphDeployment\napiVersion: nvidia.com/v1alpha1\nmetadata: {name: a}\nspec: {services: {W: {resources: {limits: {memory: 2 GB}}}}}", "spec.services.W: resources.limits.memory: '2 GB' is no quantity"),
         ("!!python/object/apply:os.system ['true']", "not YAML"),
     ],
 )  # fmt: skip

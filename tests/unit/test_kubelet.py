@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.deploy.kinds import NAMESPACE, POD
 from holdfast.deploy.local.addresses import Addresses
+from holdfast.deploy.local.groups import Group
 from holdfast.deploy.local.kubelet import Node
 from holdfast.deploy.local.store import Change, Store
 
@@ -20,7 +21,7 @@ def test_a_pod_that_was_to_go_before_its_node_has_heard_of_it_is_gone(tmp_path: 
     """Changes of a real API may come together: then nobody else would ever remove it."""
     store = Store()
     store.create(NAMESPACE, {"metadata": {"name": "default"}, "spec": {}})
-    node = Node(store, "node-1", tmp_path, [], Addresses(), tmp_path)
+    node = Node(store, "node-1", tmp_path, [], Addresses(), tmp_path, Group([]))
     pod(store, "a")
     leaving = store.delete(POD, "default", "a")
     assert leaving["metadata"]["deletionTimestamp"]

@@ -19,9 +19,9 @@ def state_of(pod: Object) -> str:
             parts.append(f"{one['name']} waits ({state['waiting']['reason']}: {str(state['waiting'].get('message', ''))[:_TEXT]})")
         last = state.get("terminated") or (one.get("lastState") or {}).get("terminated")
         if last and (last.get("exitCode") or one.get("restartCount")):
-            parts.append(
-                f"{one['name']} has ended with {last.get('exitCode')} and been started again {one.get('restartCount', 0)} times"
-            )
+            why = f" ({last['reason']})" if last.get("reason") not in (None, "Error", "Completed") else ""
+            again = one.get("restartCount", 0)
+            parts.append(f"{one['name']} has ended with {last.get('exitCode')}{why} and been started again {again} times")
     unscheduled = condition(pod, "PodScheduled")
     if unscheduled.get("status") == "False":
         parts.append(str(unscheduled.get("message", ""))[:_TEXT])

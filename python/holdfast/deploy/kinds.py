@@ -6,6 +6,8 @@ import base64
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from holdfast.deploy.quantity import whole
+
 # An object as the API has it.
 Object = dict[str, Any]
 
@@ -87,6 +89,12 @@ def service_gpus(service: Object) -> int:
 def gpus_of(spec: Object) -> int:
     """What the containers of a pod ask for."""
     return sum(int((one.get("resources") or {}).get("limits", {}).get("nvidia.com/gpu", 0)) for one in spec.get("containers", []))
+
+
+def memory_of(container: Object) -> Optional[int]:
+    """Bytes that it may have; None for as many as there are. Raises ValueError where that is no quantity."""
+    limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+    return None if limit is None else whole(limit)
 
 
 def decoded(secret: Object) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 import yaml
 
 from holdfast.deploy.errors import BadSpec
-from holdfast.deploy.kinds import GRAPH, Object, service_gpus
+from holdfast.deploy.kinds import GRAPH, Object, memory_of, service_gpus
 from holdfast.deploy.words import Words
 
 _MODEL = ("--model", "--model-path")
@@ -154,6 +154,10 @@ class DeploymentSpec:
                 counts = (-1, -1)
             if min(counts) < 0:
                 raise BadSpec(f"{self._where}: spec.services.{name}: replicas and GPUs are numbers, 0 or more")
+            try:
+                memory_of(service)
+            except ValueError as problem:
+                raise BadSpec(f"{self._where}: spec.services.{name}: resources.limits.memory: {problem}") from None
 
     # ---- what it is
 

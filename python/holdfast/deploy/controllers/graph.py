@@ -1,10 +1,10 @@
 """A small operator for DynamoGraphDeployments: a ReplicaSet for each of its services, a Service for its frontend, its status, and
 updates that roll: a ReplicaSet leaves pods of an older template alone, so this decides when they go.
 
-What of the resource it reads: spec.envs, spec.services.NAME.{replicas, envs, envFromSecret, resources.limits.gpu, componentType,
-extraPodSpec.*, livenessProbe, readinessProbe}, spec.updateStrategy.{type: RollingUpdate|OnDelete, rollingUpdate.maxUnavailable} (no
-surge: an old pod goes before its successor comes, since it has the GPUs that the new one needs). Names and labels are those that
-upstream's operator gives.
+What of the resource it reads: spec.envs, spec.services.NAME.{replicas, envs, envFromSecret, componentType,
+resources.{limits, requests}.{gpu, cpu, memory}, extraPodSpec.*, livenessProbe, readinessProbe},
+spec.updateStrategy.{type: RollingUpdate|OnDelete, rollingUpdate.maxUnavailable} (no surge: an old pod goes before its successor comes,
+since it has the GPUs that the new one needs). Names and labels are those that upstream's operator gives.
 """
 
 from __future__ import annotations
@@ -203,11 +203,22 @@ def _container(graph: Object, service_name: str, service: Object, platform: list
     }
     if frontend:
         container["command"] = ["python3", "-m", "dynamo.frontend"]
-    if gpus := service_gpus(service):
-        container["resources"] = {"limits": {"nvidia.com/gpu": str(gpus)}}
+    if resources := _resources(service):
+        container["resources"] = resources
     if service.get("envFromSecret"):
         container["envFrom"] = [{"secretRef": {"name": service["envFromSecret"]}}]
     return {**container, **given}
+
+
+def _resources(service: Object) -> Object:
+    """A container's, of what a service asks for: `gpu` has another name there."""
+    made: Object = {}
+    for part, asked in (service.get("resources") or {}).items():
+        if part in ("limits", "requests") and isinstance(asked, dict):
+            found = {name: str(asked[name]) for name in ("cpu", "memory") if name in asked}
+            gpus = service_gpus(service) if part == "limits" else 0
+            made[part] = {**found, **({"nvidia.com/gpu": str(gpus)} if gpus else {})}
+    return made
 
 
 def _last_wins(environment: list[Object]) -> list[Object]:

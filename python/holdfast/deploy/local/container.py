@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
 import select
 import signal
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable, Optional
 
 from holdfast import crash
 from holdfast.deploy.kinds import Object
+from holdfast.deploy.local.groups import Group
 from holdfast.deploy.times import now
 
 MARK = "HOLDFAST_POD_UID"
@@ -59,12 +62,28 @@ def _has(pid: int, mark: bytes) -> bool:
         return False
 
 
-async def start(command: list[str], environment: Mapping[str, str], folder: Path, **streams: Any) -> asyncio.subprocess.Process:
+async def start(
+    command: list[str], environment: Mapping[str, str], folder: Path, group: Group, **streams: Any
+) -> asyncio.subprocess.Process:
     """Raises OSError where it cannot be run."""
-    return await asyncio.create_subprocess_exec(
-        *command, env=dict(environment), cwd=folder, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
-        preexec_fn=functools.partial(crash.die_with_parent, os.getpid()), **streams,
-    )  # fmt: skip
+    try:
+        return await asyncio.create_subprocess_exec(
+            *command, env=dict(environment), cwd=folder, stdin=asyncio.subprocess.DEVNULL, start_new_session=True,
+            preexec_fn=functools.partial(_begin, os.getpid(), group), **streams,
+        )  # fmt: skip
+    except subprocess.SubprocessError:
+        raise OSError(errno.EACCES, "cannot join its control group") from None
+
+
+def _begin(parent: int, group: Group) -> None:
+    """In the new process: before it runs anything, so that all of it is in its group."""
+    group.join()
+    crash.die_with_parent(parent)
+
+
+def exit_code(returned: int) -> int:
+    """As a shell and Kubernetes count: 128 and the signal's number for what a signal has ended."""
+    return 128 - returned if returned < 0 else returned
 
 
 class Container:
@@ -78,6 +97,7 @@ class Container:
         environment: Mapping[str, str],
         logs: Path,
         folder: Path,
+        group: Group,
         changed: Callable[[], None],
     ) -> None:
         self.name, self.image = name, image
@@ -88,6 +108,7 @@ class Container:
         self.state: Object = {"waiting": {"reason": "ContainerCreating"}}
         self.last: Object = {}
         self.process: Optional[asyncio.subprocess.Process] = None
+        self.group = group
         self._logs, self._folder, self._changed = logs, folder, changed
         self._leaving = False
 
@@ -120,12 +141,12 @@ class Container:
 
     async def _once(self) -> int:
         self._logs.mkdir(parents=True, exist_ok=True)
-        begun = now()
+        begun, killed = now(), self.group.memory_kills()
         code, reason = 128, "StartError"
         message = ""
         with self.log_file().open("ab") as log:
             try:
-                self.process = await start(self.command, self.environment, self._folder, stdout=log, stderr=log)
+                self.process = await start(self.command, self.environment, self._folder, self.group, stdout=log, stderr=log)
             except OSError as problem:
                 message = f"{self.command[0]}: {problem.strerror}"
                 log.write(message.encode() + b"\n")
@@ -133,8 +154,12 @@ class Container:
                 self.was_ready = False
                 self.state = {"running": {"startedAt": begun}}
                 self._changed()
-                code = await self.process.wait()
-                code, reason = (128 - code if code < 0 else code), ("Completed" if code == 0 else "Error")
+                code = exit_code(await self.process.wait())
+                reason = "Completed" if code == 0 else "Error"
+                if code != 0 and self.group.memory_kills() > killed:
+                    reason = "OOMKilled"
+                # A container ends with its first process.
+                await asyncio.to_thread(self.group.end)
         self.ready, self.process = False, None
         self.state = {"terminated": {"exitCode": code, "reason": reason, "message": message, "startedAt": begun, "finishedAt": now()}}
         self._changed()

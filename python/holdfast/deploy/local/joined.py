@@ -62,7 +62,7 @@ async def begin(
     sending = asyncio.ensure_future(mirror.send())
     stack.callback(sending.cancel)
     session = await stack.enter_async_context(aiohttp.ClientSession())
-    machines = make_nodes(mirror, folder, nodes, addresses, session)
+    machines = make_nodes(stack, mirror, folder, nodes, addresses, session)
     for machine in machines:
         machine.address = addresses.take()
     cluster = Nodes(machines)

@@ -4,6 +4,7 @@ that are bound to it."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from holdfast.deploy.kinds import NODE, POD, Object, gpus_of, is_leaving, name_o
 from holdfast.deploy.local import container as containers
 from holdfast.deploy.local import images
 from holdfast.deploy.local.addresses import Addresses
+from holdfast.deploy.local.groups import Cluster, Group
 from holdfast.deploy.local.pod import Pod
 from holdfast.deploy.local.store import Change, Objects
 from holdfast.deploy.times import now
@@ -29,8 +31,10 @@ _ALL = [-1]
 class Node:
     """A kubelet and its machine."""
 
-    def __init__(self, store: Objects, name: str, folder: Path, devices: list[Device], addresses: Addresses, programs: Path) -> None:
-        self.store, self.name, self.folder, self.programs = store, name, folder, programs
+    def __init__(
+        self, store: Objects, name: str, folder: Path, devices: list[Device], addresses: Addresses, programs: Path, group: Group
+    ) -> None:
+        self.store, self.name, self.folder, self.programs, self.group = store, name, folder, programs, group
         self.root = folder / "root"
         self.address, self.port = "127.0.0.1", 0  # Of its own API, where it has one.
         self.session: aiohttp.ClientSession
@@ -122,14 +126,22 @@ class Node:
 
 
 def make_nodes(
-    store: Objects, folder: Path, nodes: list[list[Device]], addresses: Addresses, session: aiohttp.ClientSession
+    stack: contextlib.AsyncExitStack,
+    store: Objects,
+    folder: Path,
+    nodes: list[list[Device]],
+    addresses: Addresses,
+    session: aiohttp.ClientSession,
 ) -> list[Node]:
-    """node-1, node-2, ..., with these GPUs, and with what the fault services give to pods."""
+    """node-1, node-2, ..., with these GPUs, and with what the fault services give to pods. `stack` takes away their groups."""
+    groups = Cluster()
+    stack.callback(groups.close)
     programs = images.make_folder(folder / "bin")
     made = []
     for number, devices in enumerate(nodes, 1):
         (folder / f"node-{number}").mkdir()
-        node = Node(store, f"node-{number}", folder / f"node-{number}", devices, addresses, programs)
+        name = f"node-{number}"
+        node = Node(store, name, folder / name, devices, addresses, programs, groups.group.child(name))
         node.session = session
         state = node.root / STATE_PATH.lstrip("/")
         state.mkdir(parents=True, mode=0o700)
@@ -177,7 +189,7 @@ class Nodes:
             raise ApiError(400, "BadRequest", "no command")
         pipe = asyncio.subprocess.PIPE
         try:
-            return await containers.start(command, one.environment, pod.folder, stdout=pipe, stderr=pipe)
+            return await containers.start(command, one.environment, pod.folder, one.group, stdout=pipe, stderr=pipe)
         except OSError as problem:
             raise ApiError(500, "InternalError", f"{command[0]}: {problem.strerror}") from None
 

@@ -8,11 +8,12 @@ import shutil
 from typing import TYPE_CHECKING, Optional
 
 from holdfast.deploy.errors import ApiError
-from holdfast.deploy.kinds import POD, Object, is_leaving, name_of, namespace_of
+from holdfast.deploy.kinds import POD, Object, is_leaving, memory_of, name_of, namespace_of
 from holdfast.deploy.local import container as containers
 from holdfast.deploy.local import images, probe
 from holdfast.deploy.local.container import MARK, Container
 from holdfast.deploy.local.environment import CannotRun, Volumes, command_of, program, variables
+from holdfast.deploy.local.groups import Group
 from holdfast.deploy.times import now
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Pod:
         self.address, self.devices = address, devices
         self.uid = str(thing["metadata"]["uid"])
         self.folder = node.folder / "pods" / self.uid
+        self._group = node.group.child(self.uid)
         self._init: list[Container] = []
         self._main: list[Container] = []
         self._problem: Optional[CannotRun] = None
@@ -91,7 +93,17 @@ class Pod:
         command = [volumes.translate(spec, word) for word in command_of(spec, _USUAL.get(images.name_in(image), []), values)]
         self.folder.mkdir(parents=True, exist_ok=True)
         logs = self._node.folder / "logs" / self.uid / spec["name"]
-        return Container(spec["name"], image, program(command, values), values, logs, self.folder, self._publish)
+        group = self._limited(spec)
+        return Container(spec["name"], image, program(command, values), values, logs, self.folder, group, self._publish)
+
+    def _limited(self, spec: Object) -> Group:
+        """The group of that container."""
+        group = self._group.child(spec["name"])
+        memory = memory_of(spec)
+        if memory is not None and not group.limit(memory):
+            message = f"limits.memory of container {spec['name']} does not hold: control groups for memory cannot be made here"
+            self._node.store.event(self._thing, "NotLimited", message, source="kubelet", warning=True)
+        return group
 
     async def _probe_readiness(self, one: Container, spec: Object) -> None:
         """For as long as the pod lasts. Without a probe it is ready when it runs."""
@@ -131,7 +143,9 @@ class Pod:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
+        await asyncio.to_thread(self._group.end)
         await asyncio.to_thread(containers.kill_marked, self.uid)
+        self._group.remove()
         await asyncio.to_thread(shutil.rmtree, self.folder, True)
 
     def container(self, name: Optional[str]) -> Container:

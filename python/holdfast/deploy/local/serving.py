@@ -74,7 +74,7 @@ async def _begin(
     for name in ("default", "kube-system"):
         store.create(NAMESPACE, {"metadata": {"name": name}, "spec": {}})
     session = await stack.enter_async_context(aiohttp.ClientSession())
-    machines = make_nodes(store, folder, nodes, addresses, session)
+    machines = make_nodes(stack, store, folder, nodes, addresses, session)
     cluster = Nodes(machines)
     stack.push_async_callback(cluster.close)
     store.listen(cluster.on_change)

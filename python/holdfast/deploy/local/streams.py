@@ -15,6 +15,7 @@ from aiohttp import WSMsgType, web
 
 from holdfast.deploy.errors import ApiError
 from holdfast.deploy.kinds import Object
+from holdfast.deploy.local.container import exit_code
 from holdfast.deploy.local.kubelet import Nodes
 
 _CHANNELS = "v4.channel.k8s.io"
@@ -75,7 +76,7 @@ async def _run_exec(socket: web.WebSocketResponse, process: asyncio.subprocess.P
 
     try:
         await asyncio.gather(pump(process.stdout, 1), pump(process.stderr, 2))
-        code = await process.wait()
+        code = exit_code(await process.wait())
     except (ConnectionResetError, asyncio.CancelledError):
         process.kill()
         raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdfast.deploy.errors import ApiError
-from holdfast.deploy.kinds import POD, REPLICA_SET, SERVICE, STATEFUL_SET, Kind, Object, gpus_of
+from holdfast.deploy.kinds import POD, REPLICA_SET, SERVICE, STATEFUL_SET, Kind, Object, gpus_of, memory_of
 
 
 def check(kind: Kind, thing: Object) -> None:
@@ -40,6 +40,7 @@ def _pod(spec: Object) -> None:
                 raise ValueError(f"{key} of container {one['name']} is no list of mappings")
         if not all(isinstance(entry["name"], str) for entry in one.get("env") or []):
             raise ValueError(f"a variable of container {one['name']} has no name")
+        memory_of(one)
     for volume in spec.get("volumes") or []:
         if not isinstance(volume["name"], str):
             raise ValueError("a volume has no name")
