@@ -625,7 +625,9 @@ def test_nothing_is_left_of_it(tmp_path, end):
     process.communicate(timeout=LIMIT)
 
 
-def test_the_next_cluster_ends_what_a_killed_one_has_left(groups, shared, tmp_path):
+def test_the_next_cluster_ends_what_a_killed_one_has_left(cluster, groups, tmp_path):
+    cluster.pod("of-one-that-lives", "sleep", "99")
+    cluster.ready("of-one-that-lives")
     with local.cluster(["none"]) as killed:
         made = Cluster(killed.access, "default")
         pid = escaped(made, tmp_path)
@@ -638,9 +640,9 @@ def test_the_next_cluster_ends_what_a_killed_one_has_left(groups, shared, tmp_pa
         assert not is_running(pid)
     parts = [part for part in group.split("/") if part.startswith("hf-nodes-")]
     assert len(parts) == 1 and not list(Path("/sys/fs/cgroup").glob(f"**/{parts[0]}"))
-    with namespace_in(shared.access, "goes-on") as beside:
-        beside.pod("q", "sleep", "99")
-        beside.ready("q")
+    # It has been killed, too, if it is begun again now.
+    assert cluster.call(cluster.api.execute(cluster.namespace, "of-one-that-lives", ["true"]))[0] == 0
+    assert status_of(cluster, "of-one-that-lives")["restartCount"] == 0 and is_ready(cluster.now(POD, "of-one-that-lives"))
 
 
 def test_two_beside_each_other(cluster):
