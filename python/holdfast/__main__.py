@@ -20,6 +20,7 @@ COMMANDS = (
     "suggest-marks",
     "faults",
     "deploy",
+    "list",
 )
 
 

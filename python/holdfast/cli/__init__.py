@@ -7,7 +7,21 @@ import sys
 from collections.abc import Sequence
 from typing import Callable
 
-from holdfast.cli import check_guards, deploy, devices, diagnose, faults, history, merge, pollution, shard, show, simgpu, suggest_marks
+from holdfast.cli import (
+    check_guards,
+    deploy,
+    devices,
+    diagnose,
+    faults,
+    history,
+    list_tests,
+    merge,
+    pollution,
+    shard,
+    show,
+    simgpu,
+    suggest_marks,
+)
 from holdfast.cli.files import Mistake
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
@@ -22,6 +36,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "simgpu": (simgpu.__doc__ or "", simgpu.arguments, simgpu.run),
     "faults": (faults.__doc__ or "", faults.arguments, faults.run),
     "deploy": (deploy.__doc__ or "", deploy.arguments, deploy.run),
+    "list": (list_tests.__doc__ or "", list_tests.arguments, list_tests.run),
     "pollution": (pollution.__doc__ or "", pollution.arguments, pollution.run),
 }
 

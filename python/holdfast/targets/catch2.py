@@ -1,0 +1,63 @@
+"""Catch2, v2 and v3: which one it is, a program says (`--libidentify`); v2 tells its tests in lines, v3 as XML."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+from holdfast.targets.ask import Answer, ask, last_words
+from holdfast.targets.model import NoTarget, Program, Test
+
+KIND = "Catch2"
+_TAG = re.compile(r"\[([^\]]*)\]")
+# Of a test specification; a backslash takes its meaning away (Catch2's command-line documentation).
+_SPECIAL = re.compile(r'([\\,\[\]"~*;])')
+
+
+def is_in(program: Program) -> bool:
+    """v2's and v3's option is there where the library is; symbols of its name space are where v3 is linked dynamically."""
+    return program.find(b"list-test-names-only") >= 0 or program.find(b"_ZN5Catch") >= 0
+
+
+def tests_of(path: str, seconds: float) -> list[Test]:
+    """Raises NoTarget."""
+    answer = ask([path, "--libidentify"], "its version (--libidentify)", seconds)
+    found = re.search(rb"^framework:\s*Catch.*\nversion:\s*(\d+)\.", answer.output, re.MULTILINE)
+    if found is None:
+        raise NoTarget(f"does not say which Catch2 it has: does its main() take Catch's options?{last_words(answer)}")
+    return _new(path, seconds) if int(found[1]) >= 3 else _old(path, seconds)
+
+
+def _new(path: str, seconds: float) -> list[Test]:
+    answer = ask([path, "--list-tests", "--reporter", "xml", "--order", "decl"], "its tests (--list-tests)", seconds)
+    try:
+        return [_test(path, one) for one in ElementTree.fromstring(answer.output).iter("TestCase")]
+    except (ElementTree.ParseError, ValueError) as problem:
+        raise _not_told(problem, answer) from None
+
+
+def _test(path: str, one: ElementTree.Element) -> Test:
+    name = one.findtext("Name") or ""
+    labels = tuple(_TAG.findall(one.findtext("Tags") or ""))
+    return _made(path, name, one.findtext("SourceInfo/File") or "", int(one.findtext("SourceInfo/Line") or 0), labels)
+
+
+def _old(path: str, seconds: float) -> list[Test]:
+    # It ends with the number of its tests.
+    answer = ask([path, "--list-test-names-only", "--verbosity", "high"], "its tests (--list-test-names-only)", seconds)
+    tests = []
+    for line in answer.output.decode(errors="surrogateescape").splitlines():
+        name, _, place = line.rpartition("\t@")
+        file, _, number = place.rpartition(":")
+        if not name or not number.isdecimal():
+            raise _not_told(ValueError(line[:100]), answer)
+        tests.append(_made(path, name, file, int(number), ()))
+    return tests
+
+
+def _made(path: str, name: str, file: str, line: int, labels: tuple[str, ...]) -> Test:
+    return Test(name, (path, _SPECIAL.sub(r"\\\1", name)), file=file, line=line, labels=labels)
+
+
+def _not_told(problem: Exception, answer: Answer) -> NoTarget:
+    return NoTarget(f"has told its tests in a form that is not Catch2's: {problem!r}{last_words(answer)}")

@@ -1,0 +1,70 @@
+"""CTest: what a build folder has, as JSON (`ctest --show-only=json-v1`), with the properties that say how to run it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from holdfast.targets.ask import ask, last_words
+from holdfast.targets.model import Expected, NoTarget, Test
+
+KIND = "CTest"
+_FILE = "CTestTestfile.cmake"
+
+
+def is_in(folder: Path) -> bool:
+    return (folder / _FILE).is_file()
+
+
+def tests_of(folder: str, seconds: float) -> list[Test]:
+    """Raises NoTarget."""
+    if not is_in(Path(folder)):
+        raise NoTarget(f"is no folder that CMake has built with tests ({_FILE} is missing); configure with enable_testing(), and build")
+    program = shutil.which("ctest")
+    if program is None:
+        raise NoTarget("has tests of CTest, and there is no ctest in PATH; install CMake")
+    answer = ask([program, "--test-dir", folder, "--show-only=json-v1"], "its tests (ctest --show-only)", seconds)
+    try:
+        said = json.loads(answer.output)
+        return [_test(one, said["backtraceGraph"]) for one in said["tests"]]
+    except (ValueError, KeyError, TypeError, IndexError) as problem:
+        raise NoTarget(f"ctest has told its tests in another form than json-v1: {problem!r}{last_words(answer)}") from None
+
+
+def _test(one: dict[str, Any], graph: dict[str, Any]) -> Test:
+    # CTest itself reads numbers and switches; lists are lists.
+    has = {entry["name"]: entry["value"] for entry in one.get("properties", [])}
+    node = graph["nodes"][one["backtrace"]] if "backtrace" in one else {}
+    groups = [[(need[".type"], int(need["slots"])) for need in group["requirements"]] for group in has.get("RESOURCE_GROUPS", [])]
+    skip_code = has.get("SKIP_RETURN_CODE")
+    return Test(
+        one["name"],
+        tuple(one.get("command", ())),
+        folder=has.get("WORKING_DIRECTORY", ""),
+        environment=tuple(has.get("ENVIRONMENT", ())),
+        environment_changes=tuple(has.get("ENVIRONMENT_MODIFICATION", ())),
+        file=graph["files"][node["file"]] if "file" in node else "",
+        line=node.get("line", 0),
+        labels=tuple(has.get("LABELS", ())),
+        disabled=bool(has.get("DISABLED", False)),
+        problem="" if one.get("command") else "its program is not there; build the project",
+        timeout=float(has["TIMEOUT"]) if has.get("TIMEOUT") else None,
+        cores=int(has.get("PROCESSORS", 1)),
+        serial=bool(has.get("RUN_SERIAL", False)),
+        locks=tuple(has.get("RESOURCE_LOCK", ())),
+        after=tuple(has.get("DEPENDS", ())),
+        sets_up=tuple(has.get("FIXTURES_SETUP", ())),
+        cleans_up=tuple(has.get("FIXTURES_CLEANUP", ())),
+        requires=tuple(has.get("FIXTURES_REQUIRED", ())),
+        needs_files=tuple(has.get("REQUIRED_FILES", ())),
+        resource_groups=tuple(tuple(group) for group in groups),
+        expected=Expected(
+            will_fail=bool(has.get("WILL_FAIL", False)),
+            skip_code=None if skip_code is None else int(skip_code),
+            passes=tuple(has.get("PASS_REGULAR_EXPRESSION", ())),
+            fails=tuple(has.get("FAIL_REGULAR_EXPRESSION", ())),
+            skips=tuple(has.get("SKIP_REGULAR_EXPRESSION", ())),
+        ),
+    )

@@ -1,0 +1,57 @@
+"""doctest: a program tells its tests as XML. One that is asked with an option which it does not know runs all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from xml.etree import ElementTree
+
+from holdfast.targets.ask import ask, last_words
+from holdfast.targets.model import NoTarget, Program, Test
+
+KIND = "doctest"
+
+
+def is_in(program: Program) -> bool:
+    return program.find(b"list-test-cases") >= 0 and program.find(b"doctest") >= 0
+
+
+def tests_of(path: str, seconds: float) -> list[Test]:
+    """Raises NoTarget."""
+    command = [path, "--list-test-cases", "--no-skip=true", "--reporters=xml"]
+    answer = ask(command, "its tests (--list-test-cases)", seconds)
+    try:
+        root = ElementTree.fromstring(answer.output)
+        if root.tag != "doctest":
+            raise ValueError(root.tag)
+        found = [one.attrib for one in root.iter("TestCase")]
+        for one in found:
+            one["line"] = str(int(one["line"]))
+        counts = Counter(one["name"] for one in found)
+        places = Counter(_named(one, counts) for one in found)
+        return [_test(path, one, counts, places) for one in found]
+    except (ElementTree.ParseError, ValueError, KeyError) as problem:
+        raise NoTarget(f"has told its tests in a form that is not doctest's: {problem!r}{last_words(answer)}") from None
+
+
+def _named(one: dict[str, str], counts: Counter[str]) -> str:
+    """doctest allows one name several times: then that of its suite goes before it."""
+    return f"{one['testsuite']}/{one['name']}" if counts[one["name"]] > 1 and one.get("testsuite") else one["name"]
+
+
+def _test(path: str, one: dict[str, str], counts: Counter[str], places: Counter[str]) -> Test:
+    named = _named(one, counts)
+    name = named if places[named] == 1 else f"{named} ({one['filename']}:{one['line']})"
+    command = [path, "--case-sensitive=true", f"--test-case={_literal(one['name'])}", f"--source-file={_literal(one['filename'])}"]
+    if suite := one.get("testsuite"):
+        command.append(f"--test-suite={_literal(suite)}")
+    elif counts[one["name"]] > 1:
+        command.append("--test-suite-exclude=?*")
+    disabled = one.get("skipped") == "true"
+    command += ["--no-skip=true"] if disabled else []
+    labels = (suite,) if (suite := one.get("testsuite")) else ()
+    return Test(name, tuple(command), file=one["filename"], line=int(one["line"]), labels=labels, disabled=disabled)
+
+
+def _literal(text: str) -> str:
+    """A comma ends a filter, unless a backslash is before it. Of `*` and `?` nothing takes the meaning away."""
+    return text.replace("\\", "\\\\").replace(",", "\\,")

@@ -1,0 +1,42 @@
+"""GoogleTest: a program tells its tests as JSON (since 1.10; `--gtest_list_tests --gtest_output=json:FILE`)."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+from holdfast.targets.ask import ask, last_words
+from holdfast.targets.model import NoTarget, Program, Test
+
+KIND = "GoogleTest"
+_QUESTION = "its tests (--gtest_list_tests)"
+_DISABLED = "DISABLED_"
+
+
+def is_in(program: Program) -> bool:
+    """The option is there where the library is; its symbols are where it is linked dynamically."""
+    return program.find(b"gtest_list_tests") >= 0 or program.find(b"_ZN7testing8internal") >= 0
+
+
+def tests_of(path: str, seconds: float) -> list[Test]:
+    """Raises NoTarget."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-list-") as folder:
+        file = Path(folder) / "tests.json"
+        answer = ask([path, "--gtest_list_tests", f"--gtest_output=json:{file}"], _QUESTION, seconds)
+        try:
+            said = json.loads(file.read_bytes())
+            return [_test(path, suite, one) for suite in said["testsuites"] for one in suite["testsuite"]]
+        except FileNotFoundError:
+            why = "does not tell its tests as GoogleTest does: does its main() call InitGoogleTest?"
+            raise NoTarget(why + last_words(answer)) from None
+        except (ValueError, KeyError, TypeError) as problem:
+            raise NoTarget(f"has told its tests in a form that is not GoogleTest's: {problem!r}{last_words(answer)}") from None
+
+
+def _test(path: str, suite: dict[str, str], one: dict[str, str]) -> Test:
+    # Names are C++ identifiers and slashes (with those of parameters: letters, digits, underscores), so a filter needs no escapes.
+    name = f"{suite['name']}.{one['name']}"
+    disabled = any(part.startswith(_DISABLED) for part in name.replace(".", "/").split("/"))
+    command = [path, f"--gtest_filter={name}", *(["--gtest_also_run_disabled_tests"] if disabled else [])]
+    return Test(name, tuple(command), file=one.get("file", ""), line=int(one.get("line", 0)), disabled=disabled)
