@@ -33,9 +33,11 @@ class Answer:
     errors: bytes
 
 
-def ask(command: Sequence[str], question: str, seconds: float, environment: Optional[Mapping[str, str]] = None) -> Answer:
-    """Ends it, with all that it has started in its session, after `seconds` or 64 MiB. Raises NoTarget: `question` is what it was
-    asked for."""
+def ask(
+    command: Sequence[str], question: str, seconds: float, environment: Optional[Mapping[str, str]] = None, *, whole: bool = True
+) -> Answer:
+    """Ends it, with all that it has started in its session, after `seconds`. `whole`: all that it writes is wanted, at most 64 MiB,
+    and otherwise the end. Raises NoTarget: `question` is what it was asked for."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)}
     try:
         process = subprocess.Popen(
@@ -45,7 +47,7 @@ def ask(command: Sequence[str], question: str, seconds: float, environment: Opti
     except OSError as problem:
         raise NoTarget(_cannot_run(command[0], problem)) from None
     try:
-        return _hear(process, question, seconds)
+        return _hear(process, question, seconds, whole=whole)
     finally:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -55,7 +57,7 @@ def ask(command: Sequence[str], question: str, seconds: float, environment: Opti
             pipe.close()
 
 
-def _hear(process: subprocess.Popen[bytes], question: str, seconds: float) -> Answer:
+def _hear(process: subprocess.Popen[bytes], question: str, seconds: float, *, whole: bool) -> Answer:
     assert process.stdout is not None
     assert process.stderr is not None
     output, errors = bytearray(), bytearray()
@@ -73,6 +75,8 @@ def _hear(process: subprocess.Popen[bytes], question: str, seconds: float) -> An
                 heard[key.fd] += block
                 if not block:
                     selector.unregister(key.fd)
+                if not whole:
+                    del heard[key.fd][:-_WORDS]
             if sum(map(len, heard.values())) > _MOST:
                 raise NoTarget(f"has written more than {_MOST >> 20} MiB when it was asked for {question}{_last(output, errors)}")
     try:

@@ -10,8 +10,9 @@ from holdfast.targets.model import NoTarget, Program, Test
 
 KIND = "Catch2"
 _TAG = re.compile(r"\[([^\]]*)\]")
-# Of a test specification; a backslash takes its meaning away (Catch2's command-line documentation).
-_SPECIAL = re.compile(r'([\\,\[\]"~*;])')
+# Of a test specification; a backslash takes its meaning away (Catch2's command-line documentation). A dash begins an option.
+_SPECIAL = re.compile(r'([\\,\[\]"~*;]|^-)')
+_EXCLUDE = "exclude:"  # Of this nothing takes the meaning away.
 
 
 def is_in(program: Program) -> bool:
@@ -56,7 +57,10 @@ def _old(path: str, seconds: float) -> list[Test]:
 
 
 def _made(path: str, name: str, file: str, line: int, labels: tuple[str, ...]) -> Test:
-    return Test(name, (path, _SPECIAL.sub(r"\\\1", name)), file=file, line=line, labels=labels)
+    specification = _SPECIAL.sub(r"\\\1", name)
+    if name.startswith(_EXCLUDE):
+        specification = "*" + specification[1:]
+    return Test(name, (path, specification), file=file, line=line, labels=labels)
 
 
 def _not_told(problem: Exception, answer: Answer) -> NoTarget:

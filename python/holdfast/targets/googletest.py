@@ -23,7 +23,7 @@ def tests_of(path: str, seconds: float) -> list[Test]:
     """Raises NoTarget."""
     with tempfile.TemporaryDirectory(prefix="holdfast-list-") as folder:
         file = Path(folder) / "tests.json"
-        answer = ask([path, "--gtest_list_tests", f"--gtest_output=json:{file}"], _QUESTION, seconds)
+        answer = ask([path, "--gtest_list_tests", f"--gtest_output=json:{file}"], _QUESTION, seconds, whole=False)
         try:
             said = json.loads(file.read_bytes())
             return [_test(path, suite, one) for suite in said["testsuites"] for one in suite["testsuite"]]

@@ -20,7 +20,7 @@ def tests_of(word: str, seconds: float) -> list[Test]:
     with tempfile.TemporaryDirectory(prefix="holdfast-list-") as folder:
         file = Path(folder) / "tests.json"
         command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "holdfast.targets.telling", word]
-        answer = ask(command, "its tests (pytest --collect-only)", seconds, {FILE: str(file)})
+        answer = ask(command, "its tests (pytest --collect-only)", seconds, {FILE: str(file)}, whole=False)
         if answer.code == _NO_TESTS:
             raise NoTarget("has no tests that pytest collects")
         if answer.code != 0 or not file.exists():
