@@ -269,7 +269,7 @@ MUTANTS = (
     Mutant("shards-of-others-count", PYTHON + "targets/ask.py", "if not name.startswith(_NOT_THEIRS)", "if name", E2E + "test_list.py -k of_others"),
     Mutant("asked-without-end", PYTHON + "targets/ask.py", "            os.killpg(process.pid, signal.SIGKILL)\n", "            pass\n", E2E + "test_list.py -k something_else"),
     Mutant("floods-are-kept", PYTHON + "targets/ask.py", "                if not whole:\n", "                if False:\n", E2E + "test_list.py -k writes_without_end"),
-    Mutant("catch-specifications-are-names", PYTHON + "targets/catch2.py", '_SPECIAL.sub(r"\\\1", name)', "name", E2E + "test_list.py -k runs_alone"),
+    Mutant("catch-specifications-are-names", PYTHON + "targets/catch2.py", '_SPECIAL.sub(r"\\\\\\1", name)', "name", E2E + "test_list.py -k runs_alone"),
     Mutant("doctest-without-its-suite", PYTHON + "targets/doctest.py", '        command.append("--test-suite-exclude=?*")\n', "        pass\n", E2E + "test_list.py -k runs_alone"),
     Mutant("disabled-tests-do-not-run", PYTHON + "targets/googletest.py", '["--gtest_also_run_disabled_tests"] if disabled', "[] if disabled", E2E + "test_list.py -k runs_alone"),
     Mutant("every-key-is-one", PYTHON + "targets/commands.py", "        if key not in known:\n", "        if False:\n", E2E + "test_list.py -k commands_that_cannot_be"),
