@@ -243,6 +243,8 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.needs = number_of_needs(item.value("needs", Broker::Needs{}));
       wishes_.add(ids_.back(), item, tree_.outermost(test.scope));
       if (item.contains("retries")) test.retries = std::make_unique<Retries>(item["retries"].get<Retries>());
+      precedence_.add(tests_.size(), item.value("after", std::vector<std::size_t>{}),
+                      item.value("requires", std::vector<std::size_t>{}));
       tests_.push_back(std::move(test));
     }
     if (ledger_) keep(ledger_->note_tests(ids_));
@@ -256,6 +258,7 @@ void Dispatcher::on_collection_restarted() {
   ids_.clear();
   tests_.clear();
   wishes_.clear();
+  precedence_.clear();
   tree_.clear();
   scope_needs_.clear();
   broker_.clear();
@@ -315,8 +318,10 @@ void Dispatcher::run_tests() {
     if (!forkable_) test.scope = Tree::kNone;
     if (test.settled) {
       queue_.settle(i);  // Another node's.
+      free_successors(i, true);
       continue;
     }
+    if (farm_ == nullptr && precedence_.waits(i)) queue_.settle(i);  // Until it is put back.
     tree_.expect(test.scope);
     broker_.expect(needs_[test.needs]);
   }
@@ -356,6 +361,7 @@ void Dispatcher::replay() {
       queue_.settle(index);
       tree_.settle(tests_[index].scope);
       broker_.settle(needs_of(index));
+      free_successors(index, is_good(record.verdict));
     } else {
       // A module that died in import: known already, and perhaps imported again just now.
       fatal_.erase(std::remove_if(fatal_.begin(), fatal_.end(),

@@ -32,6 +32,7 @@
 #include "run/gang.h"
 #include "run/limits.h"
 #include "run/outbox.h"
+#include "run/precedence.h"
 #include "run/root.h"
 #include "run/slot.h"
 #include "run/tree.h"
@@ -130,6 +131,7 @@ class Dispatcher {
   Slot* find(int slot);
   void give_work(int slot);
   void wake_idle();
+  void free_successors(std::size_t test, bool good);
   void announce_quick_ones(int slot, std::vector<Order>& next);
   std::optional<Order> begin_attempt(std::size_t test, int slot);
   void tell_if_it_takes_long(std::size_t test, int slot);
@@ -288,6 +290,7 @@ class Dispatcher {
   os::Cgroup cgroup_;
   Outbox outbox_;
   plan::Scheduler queue_;
+  Precedence precedence_;                   ///< Tests that wait for others are not in the queue.
   std::map<int, Order> reserved_;           ///< By slot: what its worker has been told to keep its fixtures for.
   std::map<int, os::TimerId> tell_timers_;  ///< By slot.
   Tree tree_;

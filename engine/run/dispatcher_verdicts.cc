@@ -70,7 +70,34 @@ bool Dispatcher::settle_without_run(journal::Record record, const std::string& i
     broker_.settle(needs_of(test));
   }
   settle(record, id, false, wire::Json::array(), std::move(detail));
+  if (auto test = static_cast<std::size_t>(record.test); test < tests_.size()) free_successors(test, is_good(record.verdict));
   return true;
+}
+
+/// Of a test that has its verdict: those that have waited for it.
+void Dispatcher::free_successors(std::size_t test, bool good) {
+  if (farm_ != nullptr) return;  // The nodes see to it, each for its own.
+  Precedence::Freed freed = precedence_.over(test, good);
+  for (std::size_t next : freed.ready) {
+    if (!tests_[next].settled) queue_.put_back(next);
+  }
+  for (std::size_t next : freed.hopeless) {
+    if (tests_[next].settled || stopping_) continue;
+    journal::Record record;
+    record.test = static_cast<std::int64_t>(next);
+    record.verdict = "error";
+    record.attempts = 1;
+    settle_without_run(
+        std::move(record), ids_[next],
+        {{"problem", fmt::format("{} has not passed, which sets up what it needs", ids_[test])}, {"phase", "setup"}});
+  }
+  if (freed.ready.empty()) return;
+  // Not from inside of a verdict.
+  loop_.call_after({}, [this] {
+    settle_hopeless();
+    wake_idle();
+    check_end();
+  });
 }
 
 void Dispatcher::on_finished(Attempt attempt) {
@@ -194,6 +221,7 @@ void Dispatcher::conclude(Verdict verdict) {
   results_.push_back(
       {id, record.verdict, record.notes, record.duration, verdict.memory, verdict.cpu, verdict.written, verdict.vram});
   settle(record, id, false, std::move(verdict.reports), std::move(verdict.detail));
+  free_successors(verdict.test, is_good(record.verdict));
 }
 
 // A failure in a used process may be the fault of a test that ran there before: a pristine process decides. What then still

@@ -35,6 +35,7 @@ std::string judge(const Evidence& evidence) {
     // Exit status 0 is never believed by itself: only a process that said it had finished can have passed.
     if (!evidence.done || (evidence.exit->code != 0 && !evidence.wrapped)) return "exited";
   }
+  if (evidence.program) return evidence.program->signalled ? "crashed" : "exited";
   return is_pytest_verdict(evidence.pytest_verdict) ? evidence.pytest_verdict : "error";
 }
 
@@ -70,7 +71,13 @@ nlohmann::json describe(const Evidence& evidence, const std::string& verdict) {
   for (const Leak& leak : evidence.leaks) detail["leaked"].push_back({{"kind", leak.kind}, {"text", leak.text}});
   if (verdict == "error" && !evidence.problem.empty()) detail["problem"] = evidence.problem;
   if (is_pytest_verdict(verdict) && evidence.problem.empty()) return detail;
-  detail["phase"] = name_of(evidence.timed_out ? *evidence.timed_out : phase_of(evidence.slate));
+  // The process itself may have died, or a program that it has run and that is the test.
+  bool of_program = evidence.program && !evidence.timed_out &&
+                    (evidence.lives_on || (evidence.exit && !evidence.exit->signalled && evidence.exit->code == 0));
+  const std::optional<Exit>& exit = of_program ? evidence.program : evidence.exit;
+  if (of_program) detail["program"] = true;
+  Phase last = of_program ? Phase::Call : phase_of(evidence.slate);
+  detail["phase"] = name_of(evidence.timed_out ? *evidence.timed_out : last);
   if (verdict == "oom") {
     detail["memory_limit"] = evidence.memory_limit;
     detail["memory_peak"] = evidence.memory_peak;
@@ -82,14 +89,15 @@ nlohmann::json describe(const Evidence& evidence, const std::string& verdict) {
     detail["was_stopped"] = evidence.was_stopped;
   }
   if (verdict == "exited") {
-    detail["code"] = evidence.exit ? evidence.exit->code : 0;
-    detail["hung_up"] = evidence.hung_up;
+    detail["code"] = exit ? exit->code : 0;
+    detail["hung_up"] = evidence.hung_up && !of_program;
   }
   if (verdict == "crashed") {
-    int signal = evidence.exit ? evidence.exit->signal : SIGKILL;
+    int signal = exit ? exit->signal : SIGKILL;
     detail["signal"] = signal_name(signal);
     detail["signal_number"] = signal;
-    detail["zygote_died"] = !evidence.exit.has_value();
+    detail["zygote_died"] = !exit.has_value();
+    if (of_program) return detail;  // Of its own death a program writes no note.
     const Slate& slate = evidence.slate;
     // A note of another signal is from one that the test survived.
     if (slate.crash_set == 1 && slate.signal == signal) {

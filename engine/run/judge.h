@@ -45,6 +45,7 @@ struct Evidence {
   std::string pytest_verdict;      ///< What it said, if done.
   bool lives_on = false;           ///< It is a worker, which goes on to the next test.
   std::optional<Exit> exit;        ///< Absent where its parent died first, so that nobody could wait for it.
+  std::optional<Exit> program;     ///< How the program ended that is the test, where that is its verdict (done, `program`).
   std::optional<Phase> timed_out;  ///< The phase in which a deadline passed.
   double limit = 0;                ///< That deadline, seconds.
   bool was_stopped = false;        ///< It was in state T (SIGSTOP) at the deadline.

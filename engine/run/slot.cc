@@ -424,6 +424,12 @@ void Slot::on_test_frame(wire::Json frame) {
       frame.erase(reports);
     }
     attempt_.evidence.leaks = read_leaks(frame);
+    if (auto program = frame.find("program"); program != frame.end() && program->is_object()) {
+      double status = wire::number(*program, "status", 0);
+      attempt_.evidence.program = exit_of_wait_status(status > 0 && status <= UINT16_MAX ? static_cast<int>(status) : 0);
+      // It was read from our files already, to see what the program says of its test.
+      if (auto output = program->find("output"); output != program->end() && output->is_string()) attempt_.out = *output;
+    }
     if (auto used = frame.find("usage"); attempt_.reused && used != frame.end() && used->is_object()) {
       attempt_.usage.user = wire::number(*used, "user", 0);
       attempt_.usage.system = wire::number(*used, "system", 0);
@@ -631,7 +637,7 @@ void Slot::finish() {
   }
   attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   if (own_stacks_ > 0 && attempt.stacks.size() > own_stacks_) attempt.stacks.resize(own_stacks_);
-  attempt.out = os::read_tail(files_.out.get(), kOutputTail);
+  if (!attempt.evidence.program) attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);
   attempt.findings = findings_of(attempt.done);
   // Interrupted from outside: that is nobody's verdict. A test that had finished by itself all the same keeps its own; one that

@@ -21,6 +21,7 @@ COMMANDS = (
     "faults",
     "deploy",
     "list",
+    "run",
 )
 
 

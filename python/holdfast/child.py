@@ -216,6 +216,8 @@ class TestRunner:
             self._report_escape(item, problem)
             self._escaped = True
         self._leave_if_not_owner()
+        if (program := getattr(item, "holdfast_program", None)) is not None:
+            done["program"] = program
         if self.session.shouldstop or self.session.shouldfail:
             done["stop"] = str(self.session.shouldstop or self.session.shouldfail)
         return done

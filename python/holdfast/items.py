@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Optional
 
 import pytest
@@ -21,7 +22,30 @@ def describe_items(items: Sequence[pytest.Item], with_chain: bool, isolation: st
     if items and has_chaos(items[0].config):
         for entry in descriptions:
             entry["faulted"] = True
+    add_precedence(items, descriptions)
     return descriptions
+
+
+def add_precedence(items: Sequence[pytest.Item], descriptions: list[Frame]) -> None:
+    """`after` and `requires`, where an item has them as `holdfast_after` and `holdfast_requires`: node ids of tests that must be over,
+    or have passed. Those that are not in this run count as such. Raises pytest.UsageError where tests wait for each other."""
+    waiting = [item for item in items if hasattr(item, "holdfast_after")]
+    if not waiting:
+        return
+    numbers = {item.nodeid: number for number, item in enumerate(items)}
+    before: dict[int, list[int]] = {}
+    for item in waiting:
+        number = numbers[item.nodeid]
+        for key, names in (("after", item.holdfast_after), ("requires", getattr(item, "holdfast_requires", ()))):
+            found = [numbers[name] for name in names if name in numbers]
+            if found:
+                descriptions[number][key] = found
+                before.setdefault(number, []).extend(found)
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError as cycle:
+        names = " -> ".join(items[number].nodeid for number in cycle.args[1])
+        raise pytest.UsageError(f"tests wait for each other: {names}") from None
 
 
 def place_in_scopes(items: Sequence[pytest.Item], descriptions: list[Frame]) -> list[Scope]:

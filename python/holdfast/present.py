@@ -17,6 +17,8 @@ from holdfast.wire import Frame
 
 # How many of the tests that ran before are named in a report; all are in the ledger.
 _COMPANY = 10
+# Of the output of a phase, in characters; as engine/run/slot.h.
+_OUTPUT = 64 << 10
 PYTEST_VERDICTS = frozenset(("passed", "failed", "error", "skipped", "xfailed", "xpassed"))
 GOOD = frozenset(("passed", "skipped", "xfailed", "xpassed"))
 # Letter and word on the terminal.
@@ -159,17 +161,12 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
     when = {"start": "setup", "setup": "setup", "call": "call"}.get(phase, "teardown")
     headline = headline_of(result["verdict"], detail)
     # The last output is part of the report itself, so that it is in JUnit too, whatever its settings for output.
-    output = _sections(detail, when)
+    kept, interrupted = _divided(reports, when, replaced=result["verdict"] != "error" or bool(detail.get("left")))
+    output = _sections(detail, when) + _captured(interrupted)
     text = headline if detail.get("left") else explain(headline, detail, output)
-    sections: list[tuple[str, str]] = []
-    kept = []
-    for report in reports:
-        if getattr(report, "when", "") == when and (result["verdict"] != "error" or detail.get("left")):
-            # The phase's own words come from its interruption (SIGINT at the deadline) or are of a part of it (a subtest).
-            if report.outcome == "failed" and report.longrepr is not None:
-                sections.append(("Holdfast: what the phase itself said", str(report.longrepr)))
-            continue
-        kept.append(report)
+    # The phase's own words come from its interruption (SIGINT at the deadline) or are of a part of it (a subtest).
+    said = [report for report in interrupted if report.outcome == "failed" and report.longrepr is not None]
+    sections = [("Holdfast: what the phase itself said", str(report.longrepr)) for report in said]
     by_phase = [getattr(report, "when", "") for report in kept]
     before = ["setup", "call", "teardown"][: ["setup", "call", "teardown"].index(when)]
     whole: list[Any] = []
@@ -184,6 +181,18 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
         later = [r for r, phase_of in zip(kept, by_phase) if phase_of == "teardown"]
         whole += later or [_report(item, "teardown", "passed", None, output, 0.0)]
     return whole
+
+
+def _divided(reports: list[Any], when: str, *, replaced: bool) -> tuple[list[Any], list[Any]]:
+    """Those that stay, and those of the phase that gets a report of its own."""
+    of_phase = [report for report in reports if replaced and getattr(report, "when", "") == when]
+    return [report for report in reports if report not in of_phase], of_phase
+
+
+def _captured(reports: list[Any]) -> list[tuple[str, str]]:
+    """What they had captured, each once: a report has the output of earlier phases, too."""
+    found = {(str(title), str(text)[-_OUTPUT:]): None for report in reports for title, text in report.sections}
+    return [section for section in found if section[0].startswith("Captured")]
 
 
 def _report(item: Item, when: Any, outcome: Any, longrepr: Any, sections: list[tuple[str, str]], duration: float) -> pytest.TestReport:
@@ -232,6 +241,8 @@ def headline_of(verdict: str, detail: Frame) -> str:
         if detail.get("mpi_abort") is not None:
             return f"exited in {phase}: MPI_Abort({detail['mpi_abort']})"
         how = "closed its socket, or was replaced by another program (exec), and ended" if detail.get("hung_up") else "ended"
+        if detail.get("program"):
+            return f"exited in {phase}: the program ended with exit status {code} and did not say what became of its test"
         return f"exited in {phase}: the process {how} with exit status {code} before the test was over"
     return f"{verdict}: {detail.get('problem') or 'the process ended its test without a report'}"
 
@@ -254,7 +265,9 @@ def explain(headline: str, detail: Frame, output: list[tuple[str, str]]) -> str:
     python, natives = split_stacks(str(detail.get("stacks") or ""))
     if "stacks" not in detail:
         return headline  # It was not run.
-    parts = [headline, python or "(no Python stack: the process died, or hung, without running faulthandler's handler)", *natives]
+    of_program = detail.get("program") or _OF_PROGRAMS in str(detail["stacks"])
+    nothing = [] if of_program else ["(no Python stack: the process died, or hung, without running faulthandler's handler)"]
+    parts = [headline, *([python] if python else nothing), *natives]
     parts += processes_of(detail)
     if detail.get("usage"):
         parts.append(used(detail["usage"]))
@@ -290,6 +303,10 @@ def processes_of(detail: Frame) -> list[str]:
 _RUNNER = re.compile(r'^  File ".*(/_pytest/|/pluggy/|/holdfast/\w+\.py|/pytest/__main__\.py|/bin/(py\.)?test"|<frozen runpy>).*')
 
 
+# In a stack of a process that waits for the program which is its test: of that alone there is something to say.
+_OF_PROGRAMS = "/holdfast/targets/running.py"
+
+
 def split_stacks(stacks: str) -> tuple[str, list[str]]:
     """Of what a process has written when it died: the Python stacks without the runner's frames, and native ones."""
     blocks = stacks.strip().split("\n\n")
@@ -303,6 +320,8 @@ def without_runner_frames(stacks: str) -> str:
     """Each thread's stack without the runner's frames at its bottom, which are the same in all of them."""
     kept: list[str] = []
     for block in stacks.split("\n\n"):
+        if _OF_PROGRAMS in block:
+            continue
         lines = block.split("\n")
         while len(lines) > 2 and _RUNNER.match(lines[-1]):
             lines.pop()

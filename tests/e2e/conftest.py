@@ -19,6 +19,7 @@ from typing import Any, Callable
 import pytest
 import slurm_cluster
 from mpi_libraries import use
+from native_programs import Programs
 
 LIMIT = 120.0
 
@@ -259,3 +260,9 @@ def kube(shared_cluster: Any) -> Iterator[Any]:
     for node in do(shared_cluster, lambda api: api.list(NODE))[0]:
         assert set(labels_of(node)) == {"kubernetes.io/hostname", "nvidia.com/gpu.present"}, node
         assert not node["metadata"].get("annotations") and not node["spec"] and condition(node, CHECK).get("status") != "True", node
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
+    """Test programs of the frameworks of C++."""
+    return Programs(tmp_path_factory.mktemp("programs"))

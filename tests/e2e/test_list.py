@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from native_programs import SOURCES, Programs
+from native_programs import SOURCES
 
 LIMIT = 60
 
@@ -20,19 +20,16 @@ GOOGLETEST = [
     "Typed/0.Works", "Typed/1.Works", *(f"In/Values.Value/{number}" for number in range(12)),
 ]  # fmt: skip
 CATCH2 = [
-    "plain", "plain and more", 'with, comma [and] "quotes" \\ back; $HOME', " begins with a space", "~tilde*", "-v", "exclude:this",
+    "plain", "plain and more", 'with, comma [and] "quotes" \\ back; $HOME', " begins with a space", "fails if it is to",
+    "dies if it is to", "skips if it can", "~tilde*", "-v", "exclude:this",
     "typed - int", "typed - char",
 ]  # fmt: skip
 DOCTEST = [
-    "plain", "plain and more", 'with, comma [and] "quotes" \\ back & <xml>', "PLAIN AND MORE", "inner/plain", "alone", "off",
+    "plain", "plain and more", 'with, comma [and] "quotes" \\ back & <xml>', "PLAIN AND MORE", "fails if it is to",
+    "dies if it is to", "inner/plain", "alone", "off",
     "typed<int>", "typed<char>",
 ]  # fmt: skip
 FRAMEWORKS = {"googletest": GOOGLETEST, "catch2": CATCH2, "catch2-v3": CATCH2, "doctest": DOCTEST}
-
-
-@pytest.fixture(scope="session")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Programs:
-    return Programs(tmp_path_factory.mktemp("programs"))
 
 
 def run(*words: object, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -203,7 +200,7 @@ def test_a_build_folder_of_ctest(build):
     assert one["file"].endswith("CMakeLists.txt") and one["line"] == 7
     output = run(build).stdout.splitlines()
     assert output[0] == f"{build}: CTest, 6 tests, 1 disabled"
-    assert "  props    (2 cores; GPUs: 5; at most 5 s; alone; locks db, port; after plain, setup)" in output
+    assert "  props    (2 cores; GPUs: 3; at most 5 s; alone; locks db, port; after plain, setup)" in output
 
 
 def test_what_is_no_build_folder(build, tmp_path):

@@ -17,6 +17,7 @@ from holdfast.cli import (
     list_tests,
     merge,
     pollution,
+    run,
     shard,
     show,
     simgpu,
@@ -41,13 +42,20 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
 }
 
 
+def _run(argv: Sequence[str]) -> int:
+    if argv[0] == "run":
+        # Its options are pytest's.
+        return run.run(argv[1:])
+    text, arguments, command = COMMANDS[argv[0]]
+    parser = argparse.ArgumentParser(prog=f"holdfast {argv[0]}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments(parser)
+    return command(parser.parse_args(argv[1:]))
+
+
 def main(argv: Sequence[str]) -> int:
     """Exit code 0, 4 for a user's mistake, or the command's own."""
-    text, arguments, run = COMMANDS[argv[0]]
-    parser = argparse.ArgumentParser(prog=f"holdfast {argv[0]}", description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     try:
-        arguments(parser)
-        return run(parser.parse_args(argv[1:]))
+        return _run(argv)
     except Mistake as mistake:
         print(f"holdfast {argv[0]}: {mistake}", file=sys.stderr)
         return 4

@@ -74,8 +74,7 @@ def _about(test: Test) -> str:
         parts.append("disabled")
     parts += [f"{test.cores} cores"] if test.cores > 1 else []
     parts += [f"{test.ranks} rank{'' if test.ranks == 1 else 's'}"] if test.ranks else []
-    gpus = test.gpus or sum(slots for group in test.resource_groups for kind, slots in group if kind == "gpus")
-    parts += [f"GPUs: {gpus}"] if gpus else []
+    parts += [f"GPUs: {test.all_gpus}"] if test.all_gpus else []
     parts += [f"at most {test.timeout:g} s"] if test.timeout is not None else []
     parts += ["alone"] if test.serial else []
     parts += [f"locks {', '.join(test.locks)}"] if test.locks else []

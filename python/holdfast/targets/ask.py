@@ -22,7 +22,7 @@ _MOST = 64 << 20
 _WORDS = 400
 _END = 5.0
 # They would make it tell a part of its tests, or write and repeat what nobody asked for.
-_NOT_THEIRS = ("GTEST_", "TEST_TOTAL_SHARDS", "TEST_SHARD_INDEX", "TEST_SHARD_STATUS_FILE", "TESTBRIDGE_TEST_ONLY", "BAZEL_TEST")
+NOT_THEIRS = ("GTEST_", "TEST_TOTAL_SHARDS", "TEST_SHARD_INDEX", "TEST_SHARD_STATUS_FILE", "TESTBRIDGE_TEST_ONLY", "BAZEL_TEST")
 _MACHINES = {3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 
 
@@ -38,14 +38,14 @@ def ask(
 ) -> Answer:
     """Ends it, with all that it has started in its session, after `seconds`. `whole`: all that it writes is wanted, at most 64 MiB,
     and otherwise the end. Raises NoTarget: `question` is what it was asked for."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**own, **(environment or {})},
             start_new_session=True, preexec_fn=functools.partial(crash.die_with_parent, os.getpid()),
         )  # fmt: skip
     except OSError as problem:
-        raise NoTarget(_cannot_run(command[0], problem)) from None
+        raise NoTarget(why_not_run(command[0], problem)) from None
     try:
         return _hear(process, question, seconds, whole=whole)
     finally:
@@ -105,7 +105,7 @@ def _last(output: Union[bytes, bytearray], errors: Union[bytes, bytearray]) -> s
     return f"; its last words: {text}" if text else ""
 
 
-def _cannot_run(path: str, problem: OSError) -> str:
+def why_not_run(path: str, problem: OSError) -> str:
     machine = machine_of(path)
     if machine not in ("", platform.machine()):
         return f"is a program for {machine}, and this machine is {platform.machine()}"

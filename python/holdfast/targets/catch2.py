@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Optional
 from xml.etree import ElementTree
 
 from holdfast.targets.ask import Answer, ask, last_words
-from holdfast.targets.model import NoTarget, Program, Test
+from holdfast.targets.model import NoTarget, Program, Test, Told
+from holdfast.targets.xml_report import cases_in, failures_of, text_of
 
 KIND = "Catch2"
 _TAG = re.compile(r"\[([^\]]*)\]")
@@ -27,6 +30,21 @@ def tests_of(path: str, seconds: float) -> list[Test]:
     if found is None:
         raise NoTarget(f"does not say which Catch2 it has: does its main() take Catch's options?{last_words(answer)}")
     return _new(path, seconds) if int(found[1]) >= 3 else _old(path, seconds)
+
+
+def report_options(file: str) -> list[str]:
+    return ["--reporter", "xml", "--out", file]
+
+
+def told(file: Path) -> Optional[Told]:
+    """None where it has not written its report to the end."""
+    cases = cases_in(file)
+    if cases is None:
+        return None
+    results = [result for one in cases for result in one.findall("OverallResult")]
+    good = bool(cases) and len(results) == len(cases) and all(one.get("success") == "true" for one in results)
+    skips = [text_of(skip) for one in cases for skip in one.iter("Skip")] if good else []
+    return Told(len(cases), good, tuple(text for one in cases for text in failures_of(one)), "; ".join(skips) if skips else None)
 
 
 def _new(path: str, seconds: float) -> list[Test]:

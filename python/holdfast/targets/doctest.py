@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from typing import Optional
 from xml.etree import ElementTree
 
 from holdfast.targets.ask import ask, last_words
-from holdfast.targets.model import NoTarget, Program, Test
+from holdfast.targets.model import NoTarget, Program, Test, Told
+from holdfast.targets.xml_report import cases_in, failures_of
 
 KIND = "doctest"
 
@@ -31,6 +34,20 @@ def tests_of(path: str, seconds: float) -> list[Test]:
         return [_test(path, one, counts, places) for one in found]
     except (ElementTree.ParseError, ValueError, KeyError) as problem:
         raise NoTarget(f"has told its tests in a form that is not doctest's: {problem!r}{last_words(answer)}") from None
+
+
+def report_options(file: str) -> list[str]:
+    return ["--reporters=xml", f"--out={file}"]
+
+
+def told(file: Path) -> Optional[Told]:
+    """None where it has not written its report to the end."""
+    cases = cases_in(file)
+    if cases is None:
+        return None
+    results = [result for one in cases for result in one.findall("OverallResultsAsserts")]
+    good = bool(cases) and len(results) == len(cases) and all(one.get("test_case_success") == "true" for one in results)
+    return Told(len(cases), good, tuple(text for one in cases for text in failures_of(one)))
 
 
 def _named(one: dict[str, str], counts: Counter[str]) -> str:

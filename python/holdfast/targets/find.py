@@ -12,7 +12,7 @@ from holdfast.targets.ask import machine_of
 from holdfast.targets.model import NoTarget, Suite, Test
 
 # What `KIND:` may be.
-_COMMAND = "command"
+COMMAND = "command"
 _KINDS: dict[str, tuple[str, Callable[[str, float], list[Test]]]] = {
     "gtest": (googletest.KIND, googletest.tests_of),
     "catch2": (catch2.KIND, catch2.tests_of),
@@ -30,25 +30,33 @@ def suites(words: Sequence[str], seconds: float) -> list[Suite]:
 
 
 def _suite(word: str, seconds: float) -> Suite:
-    kind, _, rest = word.partition(":")
+    kind, rest = "", word
     try:
-        if kind == _COMMAND and rest:
-            return Suite(rest, _COMMAND, (Test(rest, _words(rest)),))
-        if kind in _KINDS and rest and not Path(word).exists():
-            title, tests_of = _KINDS[kind]
-            return Suite(rest, title, tuple(tests_of(_path(kind, rest), seconds)))
-        kind = _kind(word)
-        if kind in _PROGRAMS:
-            return _program(word, seconds)
-        title, tests_of = _KINDS[kind]
-        return Suite(word, title, tuple(tests_of(word, seconds)))
+        kind, rest = kind_of(word)
+        return Suite(rest, title_of(kind), tuple(tests_in(kind, rest, seconds)))
     except NoTarget as problem:
-        return Suite(word, _KINDS[kind][0] if kind in _KINDS else "", problem=str(problem))
+        return Suite(rest, title_of(kind) if kind else "", problem=str(problem))
 
 
-def _path(kind: str, rest: str) -> str:
-    """As it can be run: a program without a slash would be looked for in PATH."""
-    return str(Path(rest).absolute()) if kind in _PROGRAMS else rest
+def kind_of(word: str) -> tuple[str, str]:
+    """The kind of a target, and what it is without `KIND:`. Raises NoTarget."""
+    kind, _, rest = word.partition(":")
+    if rest and kind == COMMAND:
+        _words(rest)
+    if rest and (kind == COMMAND or (kind in _KINDS and not Path(word).exists())):
+        return kind, rest
+    return _kind(word), word
+
+
+def title_of(kind: str) -> str:
+    return _KINDS[kind][0] if kind in _KINDS else kind
+
+
+def tests_in(kind: str, rest: str, seconds: float) -> list[Test]:
+    """Raises NoTarget."""
+    if kind == COMMAND:
+        return [Test(rest, _words(rest))]
+    return _KINDS[kind][1](str(Path(rest).absolute()) if kind in _PROGRAMS else rest, seconds)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -59,7 +67,6 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _kind(word: str) -> str:
-    """Raises NoTarget."""
     path = Path(word.partition("::")[0])
     if path.is_dir():
         return "ctest" if ctest.is_in(path) else "pytest"
@@ -69,35 +76,30 @@ def _kind(word: str) -> str:
         raise NoTarget("is not there" if "::" not in word else f"{path} is not there")
     if not path.is_file():
         raise NoTarget("is neither a file nor a folder")
-    if _is_program(path):
-        return next(iter(_PROGRAMS))
-    if path.read_bytes()[:2] == b"#!":
+    if _begins_with(path, b"\x7fELF"):
+        return _kind_of_program(word, path)
+    if _begins_with(path, b"#!"):
         raise NoTarget(f"is a script; say what it is: gtest:{word}, catch2:{word}, doctest:{word}, or command:{word} for one test")
     if path.suffix not in _OF_COMMANDS:
         raise NoTarget(f"is no test program; where it has commands, commands:{word} says so ({', '.join(_OF_COMMANDS)} need not)")
     return "commands"
 
 
-def _is_program(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"\x7fELF"
+def _begins_with(path: Path, start: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError as problem:
+        raise NoTarget(f"cannot be read: {problem.strerror}") from None
 
 
-def _program(word: str, seconds: float) -> Suite:
-    """Only those are asked whose framework is in it: others might take what they are asked for a reason to run. Raises NoTarget."""
-    path = Path(word).absolute()
-    if not path.stat().st_size:
-        raise NoTarget("is empty")
+def _kind_of_program(word: str, path: Path) -> str:
+    """Only those are asked whose framework is in it: others might take what they are asked for a reason to run."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program:
         kinds = [kind for kind, is_in in _PROGRAMS.items() if is_in(program)]
     if not kinds:
         machine = f" ({machine_of(word)})" if machine_of(word) else ""
         raise NoTarget(f"is a program{machine} without GoogleTest, Catch2 or doctest; command:{word} runs it as one test")
-    problems = []
-    for kind in kinds:
-        title, tests_of = _KINDS[kind]
-        try:
-            return Suite(word, title, tuple(tests_of(str(path), seconds)))
-        except NoTarget as problem:
-            problems.append(f"{problem}")
-    raise NoTarget("; as another kind it ".join(problems))
+    if len(kinds) > 1:
+        raise NoTarget(f"has more than one of these; say which one has its tests: {', '.join(f'{kind}:{word}' for kind in kinds)}")
+    return kinds[0]

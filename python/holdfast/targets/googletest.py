@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import Optional
 
 from holdfast.targets.ask import ask, last_words
-from holdfast.targets.model import NoTarget, Program, Test
+from holdfast.targets.model import NoTarget, Program, Test, Told
 
 KIND = "GoogleTest"
 _QUESTION = "its tests (--gtest_list_tests)"
@@ -32,6 +33,24 @@ def tests_of(path: str, seconds: float) -> list[Test]:
             raise NoTarget(why + last_words(answer)) from None
         except (ValueError, KeyError, TypeError) as problem:
             raise NoTarget(f"has told its tests in a form that is not GoogleTest's: {problem!r}{last_words(answer)}") from None
+
+
+def report_options(file: str) -> list[str]:
+    return [f"--gtest_output=json:{file}"]
+
+
+def told(file: Path) -> Optional[Told]:
+    """None where it has not written its report to the end."""
+    try:
+        said = json.loads(file.read_bytes())
+        cases = [one for suite in said["testsuites"] for one in suite["testsuite"]]
+        failures = tuple(failure["failure"].replace("\n", ": ", 1) for one in cases for failure in one.get("failures", ()))
+        # Tests that its filter leaves out are not told.
+        skips = [one for one in cases if one.get("result") == "SKIPPED"]
+        words = [skip.get("message", "") for one in skips for skip in one.get("skipped", ())]
+        return Told(len(cases), not failures, failures, ("; ".join(words) or "GTEST_SKIP()") if skips and not failures else None)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _test(path: str, suite: dict[str, str], one: dict[str, str]) -> Test:

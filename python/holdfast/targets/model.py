@@ -56,6 +56,21 @@ class Test:
     resource_groups: tuple[tuple[tuple[str, int], ...], ...] = ()  # CTest's: in each, slots of one resource of that type.
     expected: Expected = field(default_factory=Expected)
 
+    @property
+    def all_gpus(self) -> int:
+        """Devices: CTest's `gpus:N` is N slots of one."""
+        return self.gpus or sum(kind == "gpus" for group in self.resource_groups for kind, _ in group)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a program has written of its run, in its own report. `good` counts, not the failures: some are expected."""
+
+    cases: int
+    good: bool
+    failures: tuple[str, ...] = ()
+    skipped: Optional[str] = None  # Why.
+
 
 @dataclass(frozen=True)
 class Suite:

@@ -1,0 +1,106 @@
+"""Runs the program of a test, and finds out what became of it: from how it has ended, from its own report, from its output."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, Optional
+
+from holdfast.targets import catch2, doctest, googletest
+from holdfast.targets.ask import NOT_THEIRS, why_not_run
+from holdfast.targets.changes import changed
+from holdfast.targets.model import Expected, Test, Told
+
+# By kind (find.py): what has a report of its own.
+_REPORTS: dict[str, ModuleType] = {"gtest": googletest, "catch2": catch2, "doctest": doctest}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`verdict`: passed, skipped, failed, or empty where `status` (as from wait) is all that is known."""
+
+    verdict: str
+    text: str = ""
+    status: int = 0
+
+
+def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
+    """It inherits what this process has open as 1 and 2. `output`: what it has written there."""
+    if missing := next((file for file in test.needs_files if not os.path.exists(os.path.join(test.folder, file))), None):
+        return Outcome("failed", f"{missing} is not there, which it needs (REQUIRED_FILES)")
+    reporting = _REPORTS.get(kind)
+    with tempfile.TemporaryDirectory(prefix="holdfast-run-") as folder:
+        file = Path(folder) / "report"
+        command = [*test.command, *(reporting.report_options(str(file)) if reporting is not None else [])]
+        try:
+            status = _run(command, test.folder or None, _environment(test))
+        except OSError as problem:
+            return Outcome("failed", f"{command[0]} {why_not_run(command[0], problem)}")
+        if os.WIFSIGNALED(status):
+            return Outcome("", status=status)
+        if reporting is not None:
+            return _reported(reporting.told(file), status, output)
+    return _judged(test.expected, status, output)
+
+
+def _run(command: list[str], folder: Optional[str], environment: Mapping[str, str]) -> int:
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder, env=environment)
+    try:
+        code = process.wait()
+    except BaseException:
+        # At a deadline: it is not to be taken for something that the test has left behind.
+        process.kill()
+        process.wait()
+        raise
+    return -code if code < 0 else code << 8
+
+
+def _environment(test: Test) -> dict[str, str]:
+    """Ours, without what would make it run a part of its tests, and with what is wanted."""
+    found = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
+    found.update(pair.partition("=")[::2] for pair in test.environment)
+    return changed(found, test.environment_changes)
+
+
+def _reported(told: Optional[Told], status: int, output: Callable[[], str]) -> Outcome:
+    """A program that has not written its report to the end has not ended its test, whatever its exit code."""
+    if told is None:
+        return Outcome("", status=status)
+    if told.cases == 0:
+        return Outcome("failed", "it has run no test: has the program changed since it told its tests?")
+    if not told.good:
+        return Outcome("failed", "\n\n".join(told.failures) or output().strip() or "it says that the test has failed, and not why")
+    if told.skipped is not None:
+        return Outcome("skipped", told.skipped)
+    return Outcome("passed") if status == 0 else Outcome("", status=status)
+
+
+def _judged(expected: Expected, status: int, output: Callable[[], str]) -> Outcome:
+    """By the rules of CTest (its properties of these names): a skip first, then what is not to be said, then what is, which decides
+    instead of the exit code; and WILL_FAIL turns it round."""
+    code = os.WEXITSTATUS(status)
+    said = output() if expected.passes or expected.fails or expected.skips else ""
+    if code == expected.skip_code or _found(expected.skips, said):
+        return Outcome("skipped", f"exit code {code}" if code == expected.skip_code else "its output says so")
+    if (found := _found(expected.fails, said)) is not None:
+        verdict = Outcome("failed", f"its output matches {found!r}, which means that it has failed")
+    elif expected.passes:
+        good = _found(expected.passes, said) is not None
+        wanted = ", ".join(map(repr, expected.passes))
+        verdict = Outcome("passed") if good else Outcome("failed", f"its output matches none of {wanted}")
+    else:
+        verdict = Outcome("passed") if code == 0 else Outcome("failed", f"exit code {code}")
+    if not expected.will_fail:
+        return verdict
+    return Outcome("passed") if verdict.verdict == "failed" else Outcome("failed", "it was to fail (WILL_FAIL), and has not")
+
+
+def _found(patterns: tuple[str, ...], text: str) -> Optional[str]:
+    """CMake's regular expressions are a subset of Python's, but for what nobody could mean."""
+    return next((pattern for pattern in patterns if re.search(pattern, text)), None)

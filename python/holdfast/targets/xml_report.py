@@ -1,0 +1,39 @@
+"""What Catch2's and doctest's XML have in common: assertions that failed, as text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+from xml.etree import ElementTree
+
+
+def cases_in(file: Path) -> Optional[list[ElementTree.Element]]:
+    """The tests that have run. None where it has not been written to the end."""
+    try:
+        root = ElementTree.fromstring(file.read_bytes())
+    except (OSError, ElementTree.ParseError):
+        return None
+    return [one for one in root.iter("TestCase") if one.get("skipped") != "true"]
+
+
+def failures_of(case: ElementTree.Element) -> tuple[str, ...]:
+    """In their order; of nested sections, too. What is said twice (around sections) comes once."""
+    found = dict.fromkeys(text for one in case.iter() if (text := _text(one)) is not None)
+    return tuple(found)
+
+
+def text_of(element: Optional[ElementTree.Element]) -> str:
+    return " ".join("".join(element.itertext()).split()) if element is not None else ""
+
+
+def _text(one: ElementTree.Element) -> Optional[str]:
+    place = f"{one.get('filename')}:{one.get('line')}: " if one.get("filename") else ""
+    if one.tag == "Expression" and one.get("success") == "false":
+        thrown = one.find("Exception")
+        became = f"threw {text_of(thrown)}" if thrown is not None else f"was {text_of(one.find('Expanded'))}"
+        return f"{place}{one.get('type')}( {text_of(one.find('Original'))} ) {became}"
+    if one.tag in ("Exception", "FatalErrorCondition"):
+        return f"{place}{'threw' if one.tag == 'Exception' else 'died of'} {text_of(one)}"
+    if one.tag == "Failure" or (one.tag == "Message" and "ERROR" in (one.get("type") or "")):
+        return f"{place}{text_of(one)}"
+    return None

@@ -1,0 +1,312 @@
+"""`holdfast run`: tests that are programs get verdicts like others, in one run with pytest's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run, Suite, wait_until
+
+LIMIT = 60
+
+
+class Native(Suite):
+    """As a Suite, by `holdfast run`."""
+
+    def command(self, *args: str, holdfast: bool = True) -> list[str]:
+        return [sys.executable, "-m", "holdfast", "run", f"--hf-log={self.log}", "--hf-slots=2", *args]
+
+
+@pytest.fixture
+def native(suite: Suite) -> Native:
+    made = Native(suite.root)
+    made.env = {**suite.env, "COLUMNS": "400"}
+    return made
+
+
+def run(native: Native, *targets: object, options: tuple[str, ...] = (), **environment: str) -> Run:
+    native.env.update(environment)
+    return native.run(*options, "--", *map(str, targets))
+
+
+def text_of(run: Run, test: str) -> str:
+    """Its part of the report."""
+    return run.output.partition(f"_ {test} _")[2].partition("\n____")[0].partition("\n====")[0]
+
+
+# ---- programs
+
+
+def test_each_way_to_end_has_its_verdict(native, programs, tmp_path):
+    done = run(native, programs.path("ends"), options=("--hf-timeout=3", f"--junitxml={tmp_path}/x.xml"), RAN=str(tmp_path / "ran"))
+    assert done.code == 1 and done.short() == {
+        "Ends.Well": "passed", "Ends.Skipped": "skipped", "Ends.Failed": "failed", "Ends.Thrown": "failed", "Ends.Segv": "crashed",
+        "Ends.Aborted": "crashed", "Ends.ExitZero": "exited", "Ends.Exit132": "exited", "Ends.Hangs": "timeout", "Ends.Leaves": "passed",
+        "Ends.Floods": "failed", "Ends.Flaky": "failed",
+    }, done.output  # fmt: skip
+    for line in (
+        "FAILED .*Ends.Failed - Failed: .*ends.cc:14: Expected equality of these values:",
+        "CRASHED .*Ends.Segv - crashed in call: SIGSEGV",
+        "CRASHED .*Ends.Aborted - crashed in call: SIGABRT",
+        "EXITED .*Ends.ExitZero - exited in call: the program ended with exit status 0 and did not say what became of its test",
+        "EXITED .*Ends.Exit132 - exited in call: the program ended with exit status 132 and",
+        "TIMEOUT .*Ends.Hangs - timeout in call: not finished after 3 s",
+    ):
+        matches(line, done.output)
+    assert "before it died" in text_of(done, "Ends.Segv") and "no Python stack" not in text_of(done, "Ends.Segv")
+    assert "for a reason" in text_of(done, "Ends.Failed") and "after a flood" in text_of(done, "Ends.Floods")
+    hangs = text_of(done, "Ends.Hangs")
+    assert "hangs now" in hangs and "--gtest_filter=Ends.Hangs" in hangs and "running.py" not in hangs.partition("At the deadline")[0]
+    assert done.notes[next(name for name in done.notes if name.endswith("Ends.Leaves"))] == ["leaked"]
+    assert not done.notes[next(name for name in done.notes if name.endswith("Ends.Hangs"))]
+    cases = {case.get("name"): case for case in ElementTree.parse(tmp_path / "x.xml").iter("testcase")}
+    assert "before it died" in "".join(cases["Ends.Segv"].itertext()) and cases["Ends.Skipped"].find("skipped") is not None
+
+
+def matches(pattern: str, text: str) -> None:
+    import re
+
+    assert re.search(pattern, text), text
+
+
+@pytest.mark.parametrize("name", ["catch2", "catch2-v3", "doctest"])
+def test_what_other_frameworks_say(native, programs, name):
+    program = programs.path(name)
+    assert set(run(native, program).verdicts.values()) <= {"passed", "skipped"}
+    done = run(native, program, FAIL="1")
+    bad = {test: verdict for test, verdict in done.short().items() if verdict not in ("passed", "skipped")}
+    assert done.code == 1 and bad == {"fails if it is to": "failed", "dies if it is to": "crashed"}, done.output
+    assert "CHECK( x == 1 ) was 2 == 1" in text_of(done, "fails if it is to") and "CHECK_THROWS" in text_of(done, "fails if it is to")
+    assert "dies if it is to - crashed in call: SIGABRT" in done.output
+    if name == "catch2-v3":
+        assert done.short()["skips if it can"] == "skipped" and "has no time" in run(native, program, options=("-rs",)).output
+
+
+def test_names_options_and_retries_are_those_of_pytest(native, programs, tmp_path):
+    program = programs.path("ends")
+    done = run(native, program, options=("-k", "Flaky", "--hf-retry=failed:1"), RAN=str(tmp_path / "ran"))
+    assert done.code == 0 and done.short() == {"Ends.Flaky": "passed"} and list(done.notes.values()) == [["flaky"]], done.output
+    assert run(native, f"{program}::Ends.Well").short() == {"Ends.Well": "passed"}
+    assert run(native, programs.path("doctest"), options=("-m", "inner")).short() == {"inner/plain": "passed", "alone": "passed"}
+    done = run(native, program, options=("-k", "Well or Failed", "-x"), RAN=str(tmp_path / "ran"))
+    assert done.code == 1
+    done = run(native, program, options=("--lf", "-k", "Ends"), RAN=str(tmp_path / "ran"))
+    assert done.short() == {"Ends.Failed": "failed"}, done.output
+
+
+def test_a_killed_run_is_resumed(native, programs, tmp_path):
+    (tmp_path / "all.txt").write_text("sh -c 'echo >> ran'\nsh -c 'while [ ! -e go ]; do sleep 0.01; done'\n")
+    process = native.start("--", "all.txt")
+    wait_until(lambda: any(event["event"] == "verdict" for event in native.events()), "nothing has ended")
+    process.kill()
+    native.finish(process)
+    wait_until(lambda: not native.survivors(), "something is left")
+    (tmp_path / "go").touch()
+    done = run(native, "all.txt", options=("--hf-resume",))
+    assert done.code == 0 and len(done.verdicts) == 2 and (tmp_path / "ran").read_text() == "\n", done.output
+
+
+# ---- CTest
+
+CMAKE = """
+cmake_minimum_required(VERSION 3.20)
+project(t LANGUAGES NONE)
+enable_testing()
+function(one name)
+  add_test(NAME ${name} COMMAND sh -c "echo ${name} >> ${CMAKE_BINARY_DIR}/order; ${ARGN}")
+endfunction()
+one(last true)
+set_tests_properties(last PROPERTIES DEPENDS middle)
+one(middle "exit 3")
+set_tests_properties(middle PROPERTIES DEPENDS first)
+one(first "sleep 0.2")
+one(cleans true)
+set_tests_properties(cleans PROPERTIES FIXTURES_CLEANUP F)
+one(uses true)
+set_tests_properties(uses PROPERTIES FIXTURES_REQUIRED F)
+one(sets_up "sleep 0.1; exit \\$SETUP")
+set_tests_properties(sets_up PROPERTIES FIXTURES_SETUP F)
+one(will_fail "exit 1")
+set_tests_properties(will_fail PROPERTIES WILL_FAIL ON)
+one(skips "exit 77")
+set_tests_properties(skips PROPERTIES SKIP_RETURN_CODE 77)
+one(says "echo all good; exit 5")
+set_tests_properties(says PROPERTIES PASS_REGULAR_EXPRESSION "all (good|well)")
+one(says_not "echo nothing")
+set_tests_properties(says_not PROPERTIES PASS_REGULAR_EXPRESSION "all (good|well)")
+one(says_wrong "echo an error")
+set_tests_properties(says_wrong PROPERTIES FAIL_REGULAR_EXPRESSION "error")
+one(says_skip "echo not here")
+set_tests_properties(says_skip PROPERTIES SKIP_REGULAR_EXPRESSION "not here")
+one(variables "test $A-$B = 1-x:2 && test \\$(pwd) = /")
+set_tests_properties(variables PROPERTIES ENVIRONMENT "A=1;B=2" ENVIRONMENT_MODIFICATION "B=path_list_prepend:x" WORKING_DIRECTORY /)
+one(needs_file true)
+set_tests_properties(needs_file PROPERTIES REQUIRED_FILES /no/such/file)
+one(slow "sleep 60")
+set_tests_properties(slow PROPERTIES TIMEOUT 1)
+one(off "exit 1")
+set_tests_properties(off PROPERTIES DISABLED ON)
+add_test(NAME missing COMMAND /no/such/program)
+"""
+
+CTEST = {
+    "last": "passed", "middle": "failed", "first": "passed", "cleans": "passed", "uses": "passed", "sets_up": "passed",
+    "will_fail": "passed", "skips": "skipped", "says": "passed", "says_not": "failed", "says_wrong": "failed", "says_skip": "skipped",
+    "variables": "passed", "needs_file": "failed", "slow": "timeout", "off": "skipped", "missing": "failed",
+}  # fmt: skip
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE)
+    subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "build"], check=True, capture_output=True, timeout=LIMIT)
+    return tmp_path / "build"
+
+
+def test_a_build_folder_of_ctest(native, build):
+    done = run(native, "build", SETUP="0")
+    assert done.code == 1 and done.short() == CTEST, done.output
+    assert sorted(done.verdicts)[0] == "build::cleans"
+    order = (build / "order").read_text().split()
+    assert order.index("first") < order.index("middle") < order.index("last")
+    assert order.index("sets_up") < order.index("uses") < order.index("cleans")
+    for words in ("matches 'error', which means", "/no/such/file is not there", "its program is not there; build the project"):
+        assert words in done.output
+
+
+def test_ctest_says_the_same(native, build):
+    """But for what CTest calls failed in other words."""
+    done = subprocess.run(
+        ["ctest", "--test-dir", build, "--output-junit", build / "x.xml"], env={**native.env, "SETUP": "0"}, capture_output=True,
+        timeout=LIMIT, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    status = {case.get("name"): case.get("status") for case in ElementTree.parse(build / "x.xml").iter("testcase")}
+    assert {test for test, said in status.items() if said == "run"} == {test for test, verdict in CTEST.items() if verdict == "passed"}
+    assert {test for test, said in status.items() if said in ("notrun", "disabled")} >= {"skips", "says_skip", "off"}
+
+
+def test_without_its_fixture_a_test_is_an_error_and_does_not_run(native, build):
+    done = run(native, "build", SETUP="1", options=("-k", "uses or sets_up or cleans"))
+    assert done.short() == {"sets_up": "failed", "uses": "error", "cleans": "passed"}, done.output
+    assert "build::sets_up has not passed, which sets up what it needs" in done.output
+    assert (build / "order").read_text().split() == ["sets_up", "cleans"]
+
+
+def test_tests_that_wait_for_each_other(native, tmp_path):
+    text = "".join(f'[[test]]\nname = "{name}"\ncommand = "true"\nafter = ["{after}"]\n' for name, after in ("ab", "bc", "ca"))
+    (tmp_path / "all.toml").write_text(text)
+    done = run(native, "all.toml")
+    assert done.code == 4 and "tests wait for each other: all.toml::" in done.output and "Traceback" not in done.output, done.output
+
+
+# ---- commands, and all together
+
+
+def test_commands_have_what_they_ask_for(native, tmp_path):
+    (tmp_path / "all.toml").write_text(
+        """
+[[test]]
+name = "one"
+command = "sh -c 'mkdir lock && sleep 0.2 && rmdir lock'"
+locks = ["lock"]
+[[test]]
+name = "two"
+command = "sh -c 'mkdir lock && sleep 0.2 && rmdir lock'"
+locks = ["lock"]
+[[test]]
+name = "variables"
+command = ["sh", "-c", 'test "$A" = "b c" && test "$(basename "$PWD")" = sub']
+folder = "sub"
+environment = { A = "b c" }
+[[test]]
+name = "slow"
+command = "sleep 60"
+timeout = 1
+[[test]]
+name = "too big"
+command = "true"
+cores = 4096
+[[test]]
+name = "nothing"
+command = "./no-such-program"
+[[test]]
+name = "off"
+command = "false"
+disabled = true
+"""
+    )
+    (tmp_path / "sub").mkdir()
+    done = run(native, "all.toml")
+    assert done.short() == {
+        "one": "passed", "two": "passed", "variables": "passed", "slow": "timeout", "too big": "error", "nothing": "failed",
+        "off": "skipped",
+    }, done.output  # fmt: skip
+    assert "./no-such-program cannot be run: No such file or directory" in done.output and "it asks for 4096 cores" in done.output
+
+
+def test_several_kinds_are_one_run(native, programs, tmp_path):
+    native.write(test_py="import os\ndef test_in_python(): assert os.getpid()\n")
+    (tmp_path / "readme.txt").write_text("true\n")
+    done = run(native, f"{programs.path('ends')}::Ends.Well", "test_py.py", "readme.txt", "command:sh -c 'exit 0'", "command:false")
+    assert done.code == 1 and sorted(done.short().items()) == [
+        ("Ends.Well", "passed"), ("false", "failed"), ("sh -c 'exit 0'", "passed"), ("test_in_python", "passed"), ("true", "passed"),
+    ], done.output  # fmt: skip
+    assert "test_py.py::test_in_python" in done.verdicts and "readme.txt::true" in done.verdicts and "command::false" in done.verdicts
+    assert (tmp_path / ".holdfast").is_dir() and "exit code 1" in done.output
+
+
+def test_a_target_that_cannot_tell_its_tests_is_an_error_of_the_run(native, programs, tmp_path):
+    (tmp_path / "all.txt").write_text("true\n")
+    done = run(native, programs.path("odd"), "all.txt", DOES="crash")
+    assert done.code in (1, 2) and "died of SIGABRT when it was asked for its tests" in done.output and "Traceback" not in done.output
+    done = run(native, programs.path("odd"), "all.txt", DOES="crash", options=("--continue-on-collection-errors",))
+    assert done.short()["true"] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "there is no target"),
+        (("--",), "there is no target"),
+        (("-v", "all.txt"), "-v: options come first, then --, then the targets"),
+        (("--", "nothing"), "nothing: is not there"),
+        (("--", "all.txt", "./all.txt"), "is given twice"),
+        (("--no-such-option", "--", "all.txt"), "unrecognized arguments: --no-such-option"),
+        (("--", "command:'x"), "No closing quotation"),
+        (("--", "/usr/bin/env"), "without GoogleTest, Catch2 or doctest"),
+    ],
+)
+def test_what_cannot_be(native, tmp_path, words, said):
+    (tmp_path / "all.txt").write_text("true\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast", "run", *words],
+        cwd=tmp_path,
+        env=native.env,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 4 and said in done.stdout + done.stderr and "Traceback" not in done.stdout + done.stderr, done
+
+
+def test_a_program_that_disappears_meanwhile(native, programs, tmp_path):
+    import shutil
+
+    shutil.copy(programs.path("ends"), tmp_path / "program")
+    (tmp_path / "all.toml").write_text('[[test]]\nname = "removes"\ncommand = "rm program"\n')
+    done = run(native, "all.toml", "program", options=("--hf-slots=1", "--hf-dist=sequential", "-k", "removes or Well"))
+    assert done.short() == {"removes": "passed", "Ends.Well": "failed"}, done.output
+    assert "program cannot be run: No such file or directory" in done.output
+
+
+def test_help(native: Any) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast", "run", "--help"], env=native.env, capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+    assert done.returncode == 0 and "holdfast run [OPTIONS] -- TARGET..." in done.stdout
