@@ -1,7 +1,8 @@
 // crashnote: writes why a process dies onto its slot's slate (engine/run/slate.h), and the native stack of the thread in which
 // it dies beside the Python stacks, from a signal handler.
 //
-// Loaded with ctypes by python/holdfast/crash.py after faulthandler has been enabled. For each fatal signal it keeps the
+// Loaded with ctypes by python/holdfast/crash.py after faulthandler has been enabled, and by the loader into programs that are
+// tests themselves (python/holdfast/targets/notes.py). For each fatal signal it keeps the
 // handler that was there (faulthandler's, which writes the Python stacks) and calls it after having written its note.
 // Nothing in the handler needs memory: stores into a shared page, a walk over the stack by the compiler's unwinder, writes, and
 // a call of the previous handler. The unwinder takes the loader's lock, which the crashing thread may hold already: an alarm
@@ -11,10 +12,14 @@
 // signal again, so whoever looks later (waitid, a tracer) sees SI_TKILL.
 #define _GNU_SOURCE
 #include <execinfo.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -182,4 +187,26 @@ __attribute__((visibility("default"))) int crashnote_begin(int parent) {
   if (getppid() != parent) return -1;
   setsid();
   return 0;
+}
+
+// In a program that is a test: HOLDFAST_CRASHNOTE=PAGE,STACKS,LD_PRELOAD has two descriptors, and what LD_PRELOAD was before we
+// were put there. What the program starts is not the test, and gets neither.
+static __attribute__((constructor)) void begin_in_program(void) {
+  const char* given = getenv("HOLDFAST_CRASHNOTE");
+  int page_fd = -1;
+  int stacks = -1;
+  int before = 0;
+  if (given == NULL || sscanf(given, "%d,%d,%n", &page_fd, &stacks, &before) != 2 || before == 0) return;
+  if (given[before] == '\0') {
+    unsetenv("LD_PRELOAD");
+  } else {
+    setenv("LD_PRELOAD", given + before, 1);
+  }
+  unsetenv("HOLDFAST_CRASHNOTE");
+  void* page = mmap(NULL, sizeof(struct slate), PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
+  close(page_fd);
+  fcntl(stacks, F_SETFD, FD_CLOEXEC);
+  if (page == MAP_FAILED) return;
+  owner = getpid();
+  crashnote_arm(page, stacks);
 }

@@ -97,7 +97,6 @@ nlohmann::json describe(const Evidence& evidence, const std::string& verdict) {
     detail["signal"] = signal_name(signal);
     detail["signal_number"] = signal;
     detail["zygote_died"] = !exit.has_value();
-    if (of_program) return detail;  // Of its own death a program writes no note.
     const Slate& slate = evidence.slate;
     // A note of another signal is from one that the test survived.
     if (slate.crash_set == 1 && slate.signal == signal) {

@@ -429,6 +429,7 @@ void Slot::on_test_frame(wire::Json frame) {
       attempt_.evidence.program = exit_of_wait_status(status > 0 && status <= UINT16_MAX ? static_cast<int>(status) : 0);
       // It was read from our files already, to see what the program says of its test.
       if (auto output = program->find("output"); output != program->end() && output->is_string()) attempt_.out = *output;
+      if (auto stacks = program->find("stacks"); stacks != program->end() && stacks->is_string()) attempt_.stacks = *stacks;
     }
     if (auto used = frame.find("usage"); attempt_.reused && used != frame.end() && used->is_object()) {
       attempt_.usage.user = wire::number(*used, "user", 0);
@@ -635,7 +636,7 @@ void Slot::finish() {
   if (!attempt.evidence.done && ended != nullptr) {
     attempt.evidence.leaks = clear_leavings(files_.trail(), ended->pid, begun_wall_);
   }
-  attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
+  if (!attempt.evidence.program) attempt.stacks = os::read_tail(files_.stacks.get(), kStacksTail);
   if (own_stacks_ > 0 && attempt.stacks.size() > own_stacks_) attempt.stacks.resize(own_stacks_);
   if (!attempt.evidence.program) attempt.out = os::read_tail(files_.out.get(), kOutputTail);
   attempt.err = os::read_tail(files_.err.get(), kOutputTail);

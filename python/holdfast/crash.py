@@ -10,7 +10,7 @@ import ctypes
 import faulthandler
 import os
 import signal
-from typing import Any
+from typing import Any, Optional
 
 from holdfast.engine_path import find_crashnote
 from holdfast.slate import Slate
@@ -23,11 +23,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 libc = ctypes.CDLL(None, use_errno=True)
 _crashnote: Any = None
+_slate: Optional[Slate] = None
+# Where the slate has what is noted of a crash, and how much that is (protocol/slate.md).
+_NOTE_AT, _NOTE_SIZE = 24, 24
 
 
 def arm(stacks_fd: int, slate: Slate) -> None:
     """Sends the stacks of this process and its forks to `stacks_fd`, and crash notes to `slate`."""
-    global _crashnote
+    global _crashnote, _slate
+    _slate = slate
     faulthandler.enable(file=stacks_fd, all_threads=True)
     # The signal mask is inherited over exec; a user's launcher may have blocked everything.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {STACK_SIGNAL})
@@ -38,6 +42,12 @@ def arm(stacks_fd: int, slate: Slate) -> None:
     _crashnote = ctypes.CDLL(path)
     _crashnote.crashnote_arm.argtypes = [ctypes.c_void_p, ctypes.c_int]
     _crashnote.crashnote_arm(slate.address, stacks_fd)
+
+
+def note_of_program(note: bytes) -> None:
+    """The crash of the program that this process runs as its test, in the place of its own; empty for none."""
+    if _slate is not None:
+        _slate.write(_NOTE_AT, note.ljust(_NOTE_SIZE, b"\0")[:_NOTE_SIZE])
 
 
 def keep() -> None:

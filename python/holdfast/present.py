@@ -165,7 +165,7 @@ def _with_own_report(item: Item, result: Frame, reports: list[Any]) -> list[Any]
     output = _sections(detail, when) + _captured(interrupted)
     text = headline if detail.get("left") else explain(headline, detail, output)
     # The phase's own words come from its interruption (SIGINT at the deadline) or are of a part of it (a subtest).
-    said = [report for report in interrupted if report.outcome == "failed" and report.longrepr is not None]
+    said = [report for report in interrupted if report.outcome == "failed" and report.longrepr]
     sections = [("Holdfast: what the phase itself said", str(report.longrepr)) for report in said]
     by_phase = [getattr(report, "when", "") for report in kept]
     before = ["setup", "call", "teardown"][: ["setup", "call", "teardown"].index(when)]

@@ -30,7 +30,7 @@ class Programs:
 
     def _build(self, name: str) -> Path:
         made = self.folder / name
-        command = ["g++", "-std=c++17", "-o", str(made), str(SOURCES / f"{name.removesuffix('-v3')}.cc")]
+        command = ["g++", "-std=c++17", "-g1", "-o", str(made), str(SOURCES / f"{name.removesuffix('-v3')}.cc")]
         if name in ("googletest", "ends", "odd"):
             command += ["-lgtest", *([] if name == "odd" else ["-lgtest_main"]), "-pthread"]
         if name == "catch2-v3":

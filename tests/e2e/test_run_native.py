@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -57,6 +58,8 @@ def test_each_way_to_end_has_its_verdict(native, programs, tmp_path):
         "TIMEOUT .*Ends.Hangs - timeout in call: not finished after 3 s",
     ):
         matches(line, done.output)
+    died = text_of(done, "Ends.Aborted")
+    assert "Native stack of the thread that died" in died and re.search(r"Ends_Aborted_Test.*ends.cc:\d+", died), died
     assert "before it died" in text_of(done, "Ends.Segv") and "no Python stack" not in text_of(done, "Ends.Segv")
     assert "for a reason" in text_of(done, "Ends.Failed") and "after a flood" in text_of(done, "Ends.Floods")
     hangs = text_of(done, "Ends.Hangs")
@@ -68,8 +71,6 @@ def test_each_way_to_end_has_its_verdict(native, programs, tmp_path):
 
 
 def matches(pattern: str, text: str) -> None:
-    import re
-
     assert re.search(pattern, text), text
 
 

@@ -10,6 +10,7 @@ from typing import Any, Optional, Union
 
 import pytest
 
+from holdfast import crash
 from holdfast.targets.find import tests_in
 from holdfast.targets.model import NoTarget, Test
 from holdfast.targets.running import run
@@ -102,6 +103,10 @@ def _wishes(test: Test) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value}
 
 
+class NotEnded(Exception):
+    """Its program has died, or ended without a word of its test: that is the engine's to tell."""
+
+
 class NativeItem(pytest.Item):
     """One test, in a process of its own."""
 
@@ -124,9 +129,9 @@ class NativeItem(pytest.Item):
         return self.test.file or self.path, max(0, self.test.line - 1), self.name
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_given: Any, **_more: Any) -> Any:
-        """The program's words, not the way to them. Where this is not asked for words of its own (a deadline), the engine has them."""
-        if isinstance(excinfo.value, KeyboardInterrupt):
-            return "interrupted while its program ran"
+        """The program's words, not the way to them. Of what has died, or was ended at a deadline, the engine tells."""
+        if isinstance(excinfo.value, (KeyboardInterrupt, NotEnded)):
+            return ""
         return super().repr_failure(excinfo)
 
     def runtest(self) -> None:
@@ -142,8 +147,9 @@ class NativeItem(pytest.Item):
 
         outcome = run(self.parent.kind, self.test, output)  # type: ignore[union-attr]
         if outcome.verdict == "":
-            self.holdfast_program = {"status": outcome.status, "output": output()[-_WORDS:]}
-            pytest.fail("it has not ended its test", pytrace=False)
+            self.holdfast_program = {"status": outcome.status, "output": output()[-_WORDS:], "stacks": outcome.stacks}
+            crash.note_of_program(outcome.note)
+            raise NotEnded
         if said:
             self.add_report_section("call", "stdout", said[0][-_WORDS:])
         if outcome.verdict == "skipped":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -16,6 +17,7 @@ from holdfast.targets import catch2, doctest, googletest
 from holdfast.targets.ask import NOT_THEIRS, why_not_run
 from holdfast.targets.changes import changed
 from holdfast.targets.model import Expected, Test, Told
+from holdfast.targets.notes import Notes
 
 # By kind (find.py): what has a report of its own.
 _REPORTS: dict[str, ModuleType] = {"gtest": googletest, "catch2": catch2, "doctest": doctest}
@@ -28,6 +30,8 @@ class Outcome:
     verdict: str
     text: str = ""
     status: int = 0
+    note: bytes = b""  # Of its crash (notes.py),
+    stacks: str = ""  # and where that was.
 
 
 def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
@@ -39,26 +43,30 @@ def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
         file = Path(folder) / "report"
         command = [*test.command, *(reporting.report_options(str(file)) if reporting is not None else [])]
         try:
-            status = _run(command, test.folder or None, _environment(test))
+            ended = _run(command, test.folder or None, _environment(test))
         except OSError as problem:
             return Outcome("failed", f"{command[0]} {why_not_run(command[0], problem)}")
-        if os.WIFSIGNALED(status):
-            return Outcome("", status=status)
+        if os.WIFSIGNALED(ended.status):
+            return ended
         if reporting is not None:
-            return _reported(reporting.told(file), status, output)
-    return _judged(test.expected, status, output)
+            return _reported(reporting.told(file), ended.status, output)
+    return _judged(test.expected, ended.status, output)
 
 
-def _run(command: list[str], folder: Optional[str], environment: Mapping[str, str]) -> int:
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder, env=environment)
-    try:
-        code = process.wait()
-    except BaseException:
-        # At a deadline: it is not to be taken for something that the test has left behind.
-        process.kill()
-        process.wait()
-        raise
-    return -code if code < 0 else code << 8
+def _run(command: list[str], folder: Optional[str], environment: Mapping[str, str]) -> Outcome:
+    with contextlib.closing(Notes(command[0] if folder is None else os.path.join(folder, command[0]))) as notes:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, cwd=folder, env=notes.environment(environment), pass_fds=notes.descriptors
+        )
+        try:
+            code = process.wait()
+        except BaseException:
+            # At a deadline: it is not to be taken for something that the test has left behind.
+            process.kill()
+            process.wait()
+            raise
+        note, stacks = notes.read()
+        return Outcome("", status=-code if code < 0 else code << 8, note=note, stacks=stacks)
 
 
 def _environment(test: Test) -> dict[str, str]:

@@ -1,0 +1,62 @@
+"""What a program that is a test says when it dies: libcrashnote is loaded into it, as it is into Python (crash.py)."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+from collections.abc import Mapping
+
+from holdfast.engine_path import find_crashnote
+
+_PAGE = 4096
+# Of the slate (protocol/slate.md): what is noted of a crash.
+_NOTE = slice(24, 48)
+_MOST = 64 << 10
+# Their runtimes want to be the first library, and write stacks of their own.
+_SANITIZERS = (b"__asan_init", b"__tsan_init", b"__msan_init")
+
+
+class Notes:
+    """For one run of `program`. Close it."""
+
+    def __init__(self, program: str) -> None:
+        self._library = find_crashnote() if _can_load(program) else None
+        self._page = self._stacks = -1
+        if self._library is not None:
+            self._page, self._stacks = os.memfd_create("holdfast-note"), os.memfd_create("holdfast-stacks")
+            os.ftruncate(self._page, _PAGE)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """That the program is to inherit."""
+        return (self._page, self._stacks) if self._library is not None else ()
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """With what makes the loader load the library; that puts LD_PRELOAD back as it was (shim/crashnote.c)."""
+        found = dict(given)
+        if self._library is not None:
+            before = found.get("LD_PRELOAD", "")
+            found["LD_PRELOAD"] = f"{self._library}:{before}" if before else self._library
+            found["HOLDFAST_CRASHNOTE"] = f"{self._page},{self._stacks},{before}"
+        return found
+
+    def read(self) -> tuple[bytes, str]:
+        """The note, as it is on a slate, and the native stack; empty for none."""
+        if self._library is None:
+            return b"", ""
+        note = os.pread(self._page, _PAGE, 0)[_NOTE]
+        return note if any(note) else b"", os.pread(self._stacks, _MOST, 0).decode(errors="replace")
+
+    def close(self) -> None:
+        for fd in self.descriptors:
+            os.close(fd)
+
+
+@functools.lru_cache(maxsize=64)
+def _can_load(program: str) -> bool:
+    try:
+        with open(program, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content[:4] == b"\x7fELF" and all(content.find(name) < 0 for name in _SANITIZERS)
+    except (OSError, ValueError):
+        return False
