@@ -273,6 +273,16 @@ MUTANTS = (
     Mutant("doctest-without-its-suite", PYTHON + "targets/doctest.py", '        command.append("--test-suite-exclude=?*")\n', "        pass\n", E2E + "test_list.py -k runs_alone"),
     Mutant("disabled-tests-do-not-run", PYTHON + "targets/googletest.py", '["--gtest_also_run_disabled_tests"] if disabled', "[] if disabled", E2E + "test_list.py -k runs_alone"),
     Mutant("every-key-is-one", PYTHON + "targets/commands.py", "        if key not in known:\n", "        if False:\n", E2E + "test_list.py -k commands_that_cannot_be"),
+    Mutant("programs-that-die-have-failed", ENGINE + "judge.cc", '  if (evidence.program) return evidence.program->signalled ? "crashed" : "exited";\n', "", E2E + "test_run_native.py -k each_way"),
+    Mutant("exit-zero-is-a-pass", PYTHON + "targets/running.py", "    if told is None:\n        return Outcome(\"\", status=status)\n", "    if told is None:\n        return Outcome(\"passed\")\n", E2E + "test_run_native.py -k each_way"),
+    Mutant("programs-without-notes", PYTHON + "targets/notes.py", "find_crashnote() if _can_load(program) else None", "None", E2E + "test_run_native.py -k each_way"),
+    Mutant("deadlines-leave-programs", PYTHON + "targets/running.py", "            process.kill()\n", "            pass\n", E2E + "test_run_native.py -k each_way"),
+    Mutant("nobody-waits-for-others", ENGINE + "dispatcher.cc", "    if (farm_ == nullptr && precedence_.waits(i)) queue_.settle(i);", "    if (false) queue_.settle(i);", E2E + "test_run_native.py -k build_folder"),
+    Mutant("setup-may-fail", ENGINE + "precedence.cc", "    bool hopeless = needs && !good;\n", "    bool hopeless = false;\n", E2E + "test_run_native.py -k without_its_fixture"),
+    Mutant("will-fail-is-not-turned", PYTHON + "targets/running.py", "    if not expected.will_fail:\n", "    if True:\n", E2E + "test_run_native.py -k build_folder"),
+    Mutant("printed-before-is-lost", PYTHON + "present.py", "_sections(detail, when) + _captured(interrupted)", "_sections(detail, when)", E2E + "test_deadlines.py -k printed"),
+    Mutant("programs-are-judged-again", ENGINE + "dispatcher_verdicts.cc", "!attempt.before.empty() && !test.program &&", "!attempt.before.empty() &&", E2E + "test_run_native.py -k each_way"),
+    Mutant("groups-without-devices", PYTHON + "targets/running.py", '    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))\n', "", E2E + "test_run_native.py -k resource_groups"),
 )  # fmt: skip
 
 

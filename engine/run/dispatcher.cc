@@ -233,6 +233,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.memory = demand.value("memory", std::uint64_t{0});
       test.hides_gpus = demand.value("gpus", -1) == 0;
       test.own = item.value("own", false);
+      test.program = item.value("program", false);
       test.faulted = item.value("faulted", false);
       test.leaks = item.value("leaks", "");
       test.ranks = demand.value("ranks", 0);

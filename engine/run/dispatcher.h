@@ -83,6 +83,7 @@ class Dispatcher {
     bool settled = false;
     bool urgent = false;               ///< It waits for its second judgement.
     bool hides_gpus = false;           ///< It is to see none.
+    bool program = false;              ///< It is a program, which has a process to itself wherever it is started.
     bool own = false;                  ///< Its mark insists on a process of its own.
     bool faulted = false;              ///< Faults are injected into it: its failure says nothing of devices.
     std::uint32_t needs = 0;           ///< Which resources: a number in needs_.

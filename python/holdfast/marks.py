@@ -43,10 +43,14 @@ KEYWORDS = (
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     """Only what differs from the defaults, in the words of protocol/README.md (`items`). Raises pytest.UsageError."""
     wishes: Frame = {}
+    if getattr(item, "holdfast_is_program", False):
+        # It has a process of its own whatever process of ours waits for it, and nothing that ran there before can be to blame.
+        wishes["program"] = True
+        isolation = "worker" if isolation == "test" else isolation
     ranks = ranks_of(item)
     if ranks is None and not _NAMES.intersection(mark_names(item)) and not benchmark.is_here(item.config):
         # The fast way for nearly all tests: there may be tens of thousands.
-        return _place(item, "test" if item.config.getoption("forked", False) else isolation)
+        return {**wishes, **_place(item, "test" if item.config.getoption("forked", False) else isolation)}
     given = _keywords(item)
     if given.get("faults") is not None:
         # What they break stays broken.

@@ -36,6 +36,13 @@ def test_each_phase_has_a_deadline(suite: Any, body: str, options: list[str], ph
     assert "most recent call first" in run.output
 
 
+def test_what_it_printed_before_is_in_its_report(suite: Any, tmp_path: Any) -> None:
+    suite.write(test_it=f"def test_it():\n    print('printed before')\n    {HANG}\n")
+    run = suite.run("--hf-timeout=0.5", "--hf-grace=1", f"--junitxml={tmp_path}/x.xml", "-o", "junit_logging=no")
+    assert run.short() == {"test_it": "timeout"}
+    assert "Captured stdout call:\nprinted before" in run.output and "printed before" in (tmp_path / "x.xml").read_text()
+
+
 def test_sigint_gives_teardown_a_chance(suite: Any, tmp_path: Any) -> None:
     suite.write(
         test_it=f"""

@@ -191,6 +191,25 @@ def test_ctest_says_the_same(native, build):
     assert {test for test, said in status.items() if said in ("notrun", "disabled")} >= {"skips", "says_skip", "off"}
 
 
+def test_resource_groups_are_leases_of_devices(native, tmp_path):
+    cmake = """
+cmake_minimum_required(VERSION 3.20)
+project(t LANGUAGES NONE)
+enable_testing()
+add_test(NAME two COMMAND sh -c "env | grep ^CTEST_ | sort > ${CMAKE_BINARY_DIR}/two")
+set_tests_properties(two PROPERTIES RESOURCE_GROUPS "gpus:3;gpus:1,crypto:2")
+"""
+    (tmp_path / "CMakeLists.txt").write_text(cmake)
+    subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "build"], check=True, capture_output=True, timeout=LIMIT)
+    command = [sys.executable, "-m", "holdfast", "simgpu", "--gpus", "2x80GiB", "--", *native.command("--", "build")]
+    done = subprocess.run(command, cwd=tmp_path, env=native.env, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+    first, first_gpus, second, second_gpus, count = (tmp_path / "build" / "two").read_text().splitlines()
+    assert (count, first, second) == ("CTEST_RESOURCE_GROUP_COUNT=2", "CTEST_RESOURCE_GROUP_0=gpus", "CTEST_RESOURCE_GROUP_1=gpus")
+    devices = [line.partition("=id:")[2].partition(",") for line in (first_gpus, second_gpus)]
+    assert devices[0][2] == "slots:3" and devices[1][2] == "slots:1" and devices[0][0] != devices[1][0]
+
+
 def test_without_its_fixture_a_test_is_an_error_and_does_not_run(native, build):
     done = run(native, "build", SETUP="1", options=("-k", "uses or sets_up or cleans"))
     assert done.short() == {"sets_up": "failed", "uses": "error", "cleans": "passed"}, done.output
@@ -233,6 +252,10 @@ name = "too big"
 command = "true"
 cores = 4096
 [[test]]
+name = "ranks"
+command = "true"
+ranks = 2
+[[test]]
 name = "nothing"
 command = "./no-such-program"
 [[test]]
@@ -245,8 +268,9 @@ disabled = true
     done = run(native, "all.toml")
     assert done.short() == {
         "one": "passed", "two": "passed", "variables": "passed", "slow": "timeout", "too big": "error", "nothing": "failed",
-        "off": "skipped",
+        "off": "skipped", "ranks": "failed",
     }, done.output  # fmt: skip
+    assert "it asks for 2 MPI ranks, which programs cannot have yet" in done.output
     assert "./no-such-program cannot be run: No such file or directory" in done.output and "it asks for 4096 cores" in done.output
 
 
@@ -311,3 +335,15 @@ def test_help(native: Any) -> None:
         [sys.executable, "-m", "holdfast", "run", "--help"], env=native.env, capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.returncode == 0 and "holdfast run [OPTIONS] -- TARGET..." in done.stdout
+
+
+def test_the_example(native, tmp_path):
+    example = Path(__file__).parents[2] / "examples" / "native"
+    for command in (["cmake", "-S", example, "-B", tmp_path / "build"], ["cmake", "--build", tmp_path / "build"]):
+        subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
+    done = run(native, "build/stack_test", "build", example / "checks.toml", options=("--hf-timeout=2",))
+    assert done.code == 1 and done.short() == {
+        "Stack.HasATop": "passed", "Stack.Fails": "failed", "Stack.Dies": "crashed", "Stack.Hangs": "timeout", "schema": "passed",
+        "queries": "passed", "drop": "passed", "the compiler is there": "passed", "one at a time": "passed",
+    }, done.output  # fmt: skip
+    assert re.search(r"top\(.*stack_test.cc:10", text_of(done, "Stack.Dies")) and "the last one is on top" in done.output

@@ -38,6 +38,27 @@ TEST(Judge, ASignalAfterTheLastWordIsACrash) {
   EXPECT_EQ(describe(evidence, "crashed")["phase"], "exit");
 }
 
+TEST(Judge, AProgramThatIsTheTestEndsAsItDid) {
+  Evidence evidence = finished("failed");
+  evidence.program = Exit{true, 0, SIGSEGV};
+  evidence.slate.phase = 4;
+  EXPECT_EQ(judge(evidence), "crashed");
+  EXPECT_EQ(describe(evidence, "crashed")["phase"], "call");
+  EXPECT_EQ(describe(evidence, "crashed")["signal"], "SIGSEGV");
+  EXPECT_EQ(describe(evidence, "crashed")["zygote_died"], false);
+  evidence.program = Exit{false, 3, 0};
+  EXPECT_EQ(judge(evidence), "exited");
+  EXPECT_EQ(describe(evidence, "exited")["code"], 3);
+  EXPECT_EQ(describe(evidence, "exited")["program"], true);
+  // But the process that waited for it has the last word.
+  evidence.exit = Exit{true, 0, SIGKILL};
+  EXPECT_EQ(judge(evidence), "crashed");
+  EXPECT_EQ(describe(evidence, "crashed")["signal"], "SIGKILL");
+  EXPECT_FALSE(describe(evidence, "crashed").contains("program"));
+  evidence.timed_out = Phase::Call;
+  EXPECT_EQ(judge(evidence), "timeout");
+}
+
 TEST(Judge, NobodyWaitedIsACrash) {
   Evidence evidence;
   EXPECT_EQ(judge(evidence), "crashed");

@@ -1,4 +1,4 @@
-"""The tests of test programs (GoogleTest, Catch2, doctest), CTest build folders, files of commands, and pytest (docs/list.md)."""
+"""The tests of test programs (GoogleTest, Catch2, doctest), CTest build folders, files of commands, and pytest (docs/native.md)."""
 
 from __future__ import annotations
 

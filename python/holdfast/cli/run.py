@@ -1,4 +1,4 @@
-"""Runs native suites (GoogleTest, Catch2, doctest, CTest, commands) and pytest's in one run (docs/run.md).
+"""Runs native suites (GoogleTest, Catch2, doctest, CTest, commands) and pytest's in one run (docs/native.md).
 
     holdfast run [OPTIONS] -- TARGET...
 

@@ -16,6 +16,10 @@ class NoTarget(Exception):
     """It cannot tell its tests: why, and what to do."""
 
 
+# The type of CTest's resources that are leased.
+GPUS = "gpus"
+
+
 @dataclass(frozen=True)
 class Expected:
     """When it has passed, where that is not just exit code 0 (CTest's properties of these names)."""
@@ -59,7 +63,7 @@ class Test:
     @property
     def all_gpus(self) -> int:
         """Devices: CTest's `gpus:N` is N slots of one."""
-        return self.gpus or sum(kind == "gpus" for group in self.resource_groups for kind, _ in group)
+        return self.gpus or sum(kind == GPUS for group in self.resource_groups for kind, _ in group)
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ class NativeItem(pytest.Item):
     def __init__(self, *, test: Test, **given: Any) -> None:
         super().__init__(**given)
         self.test = test
+        self.holdfast_is_program = True
         # Node ids of tests that must be over, and of those that must have passed; absent for none (items.py).
         self.holdfast_after: list[str]
         self.holdfast_requires: list[str]
@@ -137,6 +138,10 @@ class NativeItem(pytest.Item):
     def runtest(self) -> None:
         if self.test.problem:
             pytest.fail(self.test.problem, pytrace=False)
+        if self.test.ranks:
+            pytest.fail(
+                f"it asks for {self.test.ranks} MPI ranks, which programs cannot have yet (docs/native.md, limits)", pytrace=False
+            )
         self.holdfast_program = None
         said: list[str] = []
 

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from holdfast.targets.ask import NOT_THEIRS, why_not_run
 from holdfast.targets.changes import changed
 from holdfast.targets.model import Expected, Test, Told
 from holdfast.targets.notes import Notes
+from holdfast.targets.resources import resources_for
 
 # By kind (find.py): what has a report of its own.
 _REPORTS: dict[str, ModuleType] = {"gtest": googletest, "catch2": catch2, "doctest": doctest}
@@ -39,25 +40,35 @@ def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
     if missing := next((file for file in test.needs_files if not os.path.exists(os.path.join(test.folder, file))), None):
         return Outcome("failed", f"{missing} is not there, which it needs (REQUIRED_FILES)")
     reporting = _REPORTS.get(kind)
-    with tempfile.TemporaryDirectory(prefix="holdfast-run-") as folder:
-        file = Path(folder) / "report"
-        command = [*test.command, *(reporting.report_options(str(file)) if reporting is not None else [])]
-        try:
-            ended = _run(command, test.folder or None, _environment(test))
-        except OSError as problem:
-            return Outcome("failed", f"{command[0]} {why_not_run(command[0], problem)}")
-        if os.WIFSIGNALED(ended.status):
-            return ended
-        if reporting is not None:
-            return _reported(reporting.told(file), ended.status, output)
-    return _judged(test.expected, ended.status, output)
+    try:
+        if reporting is None:
+            ended = _run(list(test.command), test)
+            return ended if os.WIFSIGNALED(ended.status) else _judged(test.expected, ended.status, output)
+        with _report_file() as file:
+            ended = _run([*test.command, *reporting.report_options(str(file))], test)
+            return ended if os.WIFSIGNALED(ended.status) else _reported(reporting.told(file), ended.status, output)
+    except OSError as problem:
+        return Outcome("failed", f"{test.command[0]} {why_not_run(test.command[0], problem)}")
 
 
-def _run(command: list[str], folder: Optional[str], environment: Mapping[str, str]) -> Outcome:
-    with contextlib.closing(Notes(command[0] if folder is None else os.path.join(folder, command[0]))) as notes:
+@contextlib.contextmanager
+def _report_file() -> Iterator[Path]:
+    number, name = tempfile.mkstemp(prefix="holdfast-run-")
+    os.close(number)
+    try:
+        yield Path(name)
+    finally:
+        with contextlib.suppress(OSError):  # The program may have taken it away.
+            os.unlink(name)
+
+
+def _run(command: list[str], test: Test) -> Outcome:
+    """Raises OSError."""
+    with contextlib.closing(Notes(os.path.join(test.folder, command[0]))) as notes:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, cwd=folder, env=notes.environment(environment), pass_fds=notes.descriptors
-        )
+            command, stdin=subprocess.DEVNULL, cwd=test.folder or None, env=notes.environment(_environment(test)),
+            pass_fds=notes.descriptors,
+        )  # fmt: skip
         try:
             code = process.wait()
         except BaseException:
@@ -72,6 +83,7 @@ def _run(command: list[str], folder: Optional[str], environment: Mapping[str, st
 def _environment(test: Test) -> dict[str, str]:
     """Ours, without what would make it run a part of its tests, and with what is wanted."""
     found = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
+    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))
     found.update(pair.partition("=")[::2] for pair in test.environment)
     return changed(found, test.environment_changes)
 
