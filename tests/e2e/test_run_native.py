@@ -99,6 +99,12 @@ def test_names_options_and_retries_are_those_of_pytest(native, programs, tmp_pat
     assert done.short() == {"Ends.Failed": "failed"}, done.output
 
 
+def test_a_program_has_the_environment_that_it_is_given(native, tmp_path):
+    (tmp_path / "all.txt").write_text('sh -c \'test "$GTEST_DEATH_TEST_STYLE-$GTEST_TOTAL_SHARDS-$LD_PRELOAD-$MINE" = "fast---x y"\'\n')
+    shards = {"GTEST_TOTAL_SHARDS": "2", "GTEST_SHARD_INDEX": "0"}
+    assert run(native, "all.txt", GTEST_DEATH_TEST_STYLE="fast", MINE="x y", **shards).code == 0
+
+
 def test_a_killed_run_is_resumed(native, programs, tmp_path):
     (tmp_path / "all.txt").write_text("sh -c 'echo >> ran'\nsh -c 'while [ ! -e go ]; do sleep 0.01; done'\n")
     process = native.start("--", "all.txt")
@@ -148,7 +154,7 @@ set_tests_properties(variables PROPERTIES ENVIRONMENT "A=1;B=2" ENVIRONMENT_MODI
 one(needs_file true)
 set_tests_properties(needs_file PROPERTIES REQUIRED_FILES /no/such/file)
 one(slow "sleep 60")
-set_tests_properties(slow PROPERTIES TIMEOUT 1)
+set_tests_properties(slow PROPERTIES TIMEOUT 1 LABELS "_odd;with space;a:b;quick")
 one(off "exit 1")
 set_tests_properties(off PROPERTIES DISABLED ON)
 add_test(NAME missing COMMAND /no/such/program)
@@ -177,6 +183,15 @@ def test_a_build_folder_of_ctest(native, build):
     assert order.index("sets_up") < order.index("uses") < order.index("cleans")
     for words in ("matches 'error', which means", "/no/such/file is not there", "its program is not there; build the project"):
         assert words in done.output
+
+
+def test_labels_select_whatever_their_names(native, build):
+    for words, tests in (("quick", ["slow"]), ("_odd and not quick", []), ("_odd", ["slow"])):
+        done = run(native, "build", options=("-m", words, "--collect-only", "-q", "--strict-markers"))
+        assert [line for line in done.output.splitlines() if line.startswith("build::")] == [f"build::{test}" for test in tests], (
+            done.output
+        )
+        assert "Traceback" not in done.output and "Unknown" not in done.output
 
 
 def test_ctest_says_the_same(native, build):

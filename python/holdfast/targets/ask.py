@@ -22,7 +22,12 @@ _MOST = 64 << 20
 _WORDS = 400
 _END = 5.0
 # They would make it tell a part of its tests, or write and repeat what nobody asked for.
-NOT_THEIRS = ("GTEST_", "TEST_TOTAL_SHARDS", "TEST_SHARD_INDEX", "TEST_SHARD_STATUS_FILE", "TESTBRIDGE_TEST_ONLY", "BAZEL_TEST")
+NOT_THEIRS = frozenset(
+    (
+        *(f"GTEST_{name}" for name in ("TOTAL_SHARDS", "SHARD_INDEX", "SHARD_STATUS_FILE", "FILTER", "OUTPUT", "REPEAT", "LIST_TESTS")),
+        *("TEST_TOTAL_SHARDS", "TEST_SHARD_INDEX", "TEST_SHARD_STATUS_FILE", "TESTBRIDGE_TEST_ONLY", "BAZEL_TEST", "XML_OUTPUT_FILE"),
+    )
+)
 _MACHINES = {3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
 
 
@@ -38,7 +43,7 @@ def ask(
 ) -> Answer:
     """Ends it, with all that it has started in its session, after `seconds`. `whole`: all that it writes is wanted, at most 64 MiB,
     and otherwise the end. Raises NoTarget: `question` is what it was asked for."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(NOT_THEIRS)}
+    own = {name: value for name, value in os.environ.items() if name not in NOT_THEIRS}
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**own, **(environment or {})},

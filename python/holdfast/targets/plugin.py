@@ -55,13 +55,13 @@ class NativeSuite(pytest.File):
             tests = tests_in(self.kind, self.word, _SECONDS)
         except NoTarget as problem:
             raise self.CollectError(f"{self.word}: {problem}") from None
+        for label in sorted({label for test in tests for label in test.labels}):
+            self.config.addinivalue_line("markers", f"{label}: of a native suite")
         waits = waits_in(tests)
         names: dict[str, int] = {}
         for test in tests:
             names[test.name] = names.get(test.name, 0) + 1
             name = test.name if names[test.name] == 1 else f"{test.name} #{names[test.name]}"
-            for label in test.labels:
-                self.config.addinivalue_line("markers", f"{label}: of a native suite")
             item = NativeItem.from_parent(self, name=name, test=test)
             if test.name in waits:
                 item.holdfast_after, item.holdfast_requires = (
@@ -121,8 +121,8 @@ class NativeItem(pytest.Item):
         self.holdfast_program: Optional[dict[str, Any]] = None
         if wishes := _wishes(test):
             self.add_marker(pytest.mark.holdfast(**wishes))
-        for label in test.labels:
-            self.add_marker(label)
+        # As marks, for -m. Not pytest.mark.NAME, which wants names of Python's.
+        self.own_markers.extend(pytest.Mark(label, (), {}, _ispytest=True) for label in test.labels)
         if test.disabled:
             self.add_marker(pytest.mark.skip(reason="disabled"))
 
