@@ -283,6 +283,8 @@ MUTANTS = (
     Mutant("printed-before-is-lost", PYTHON + "present.py", "_sections(detail, when) + _captured(interrupted)", "_sections(detail, when)", E2E + "test_deadlines.py -k printed"),
     Mutant("programs-are-judged-again", ENGINE + "dispatcher_verdicts.cc", "!attempt.before.empty() && !test.program &&", "!attempt.before.empty() &&", E2E + "test_run_native.py -k each_way"),
     Mutant("groups-without-devices", PYTHON + "targets/running.py", '    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))\n', "", E2E + "test_run_native.py -k resource_groups"),
+    Mutant("quick-passes-for-everybody", PYTHON + "targets/item.py", "    return bool(junit) or ", "    return False and ", E2E + "test_run_native.py -k for_who_asks"),
+    Mutant("quick-passes-ask-nothing", PYTHON + "targets/item.py", '        if isinstance(outcome, Outcome) and outcome.verdict == "passed":\n            self.teardown()', "        if True:\n            self.teardown()", E2E + "test_run_native.py -k each_way"),
 )  # fmt: skip
 
 

@@ -105,6 +105,15 @@ def test_a_program_has_the_environment_that_it_is_given(native, tmp_path):
     assert run(native, "all.txt", GTEST_DEATH_TEST_STYLE="fast", MINE="x y", **shards).code == 0
 
 
+def test_what_a_test_that_passed_has_said_is_there_for_who_asks(native, programs, tmp_path):
+    target = f"{programs.path('ends')}::Ends.Well"
+    assert "[ RUN      ] Ends.Well" not in run(native, target).output
+    assert "[ RUN      ] Ends.Well" in run(native, target, options=("-rP",)).output
+    assert "[ RUN      ] Ends.Well" in run(native, target, options=("-s",)).output
+    run(native, target, options=(f"--junitxml={tmp_path}/x.xml", "-o", "junit_logging=all"))
+    assert "[ RUN      ] Ends.Well" in (tmp_path / "x.xml").read_text()
+
+
 def test_a_killed_run_is_resumed(native, programs, tmp_path):
     (tmp_path / "all.txt").write_text("sh -c 'echo >> ran'\nsh -c 'while [ ! -e go ]; do sleep 0.01; done'\n")
     process = native.start("--", "all.txt")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from holdfast.engine_path import find_crashnote
 
@@ -15,6 +16,16 @@ _NOTE = slice(24, 48)
 _MOST = 64 << 10
 # Their runtimes want to be the first library, and write stacks of their own.
 _SANITIZERS = (b"__asan_init", b"__tsan_init", b"__msan_init")
+
+
+@contextlib.contextmanager
+def memory_file(name: str) -> Iterator[int]:
+    """The descriptor of a file that is nowhere on a disk."""
+    number = os.memfd_create(name)
+    try:
+        yield number
+    finally:
+        os.close(number)
 
 
 class Notes:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import pytest
 
-from holdfast import crash
 from holdfast.targets.find import tests_in
+from holdfast.targets.item import NativeItem
 from holdfast.targets.model import NoTarget, Test
-from holdfast.targets.running import run
 
-# Of the output of a program that has died.
-_WORDS = 64 << 10
 OPTION = "--hf-native"
 _SECONDS = 60.0  # For a target to tell its tests; as `holdfast list`.
 
@@ -88,84 +84,3 @@ def waits_in(tests: Sequence[Test]) -> dict[str, tuple[set[str], set[str]]]:
         if after or needed:
             found[test.name] = (after, needed)
     return found
-
-
-def _wishes(test: Test) -> dict[str, Any]:
-    """For the mark `holdfast`."""
-    given = {
-        "timeout": test.timeout,
-        "cores": test.cores if test.cores > 1 else None,
-        "memory": test.memory,
-        "gpus": test.all_gpus,
-        "serial": test.serial,
-        "exclusive": list(test.locks),
-    }
-    return {name: value for name, value in given.items() if value}
-
-
-class NotEnded(Exception):
-    """Its program has died, or ended without a word of its test: that is the engine's to tell."""
-
-
-class NativeItem(pytest.Item):
-    """One test, in a process of its own."""
-
-    def __init__(self, *, test: Test, **given: Any) -> None:
-        super().__init__(**given)
-        self.test = test
-        self.holdfast_is_program = True
-        # Node ids of tests that must be over, and of those that must have passed; absent for none (items.py).
-        self.holdfast_after: list[str]
-        self.holdfast_requires: list[str]
-        # What the engine is to make of it, where its end is its verdict (protocol/README.md, `done`).
-        self.holdfast_program: Optional[dict[str, Any]] = None
-        if wishes := _wishes(test):
-            self.add_marker(pytest.mark.holdfast(**wishes))
-        # As marks, for -m. Not pytest.mark.NAME, which wants names of Python's.
-        self.own_markers.extend(pytest.Mark(label, (), {}, _ispytest=True) for label in test.labels)
-        if test.disabled:
-            self.add_marker(pytest.mark.skip(reason="disabled"))
-
-    def reportinfo(self) -> tuple[Union[os.PathLike[str], str], Optional[int], str]:
-        return self.test.file or self.path, max(0, self.test.line - 1), self.name
-
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_given: Any, **_more: Any) -> Any:
-        """The program's words, not the way to them. Of what has died, or was ended at a deadline, the engine tells."""
-        if isinstance(excinfo.value, (KeyboardInterrupt, NotEnded)):
-            return ""
-        return super().repr_failure(excinfo)
-
-    def runtest(self) -> None:
-        if self.test.problem:
-            pytest.fail(self.test.problem, pytrace=False)
-        if self.test.ranks:
-            pytest.fail(
-                f"it asks for {self.test.ranks} MPI ranks, which programs cannot have yet (docs/native.md, limits)", pytrace=False
-            )
-        self.holdfast_program = None
-        said: list[str] = []
-
-        def output() -> str:
-            if not said:
-                said.append(self._read_output())
-            return said[0]
-
-        outcome = run(self.parent.kind, self.test, output)  # type: ignore[union-attr]
-        if outcome.verdict == "":
-            self.holdfast_program = {"status": outcome.status, "output": output()[-_WORDS:], "stacks": outcome.stacks}
-            crash.note_of_program(outcome.note)
-            raise NotEnded
-        if said:
-            self.add_report_section("call", "stdout", said[0][-_WORDS:])
-        if outcome.verdict == "skipped":
-            pytest.skip(outcome.text)
-        if outcome.verdict == "failed":
-            pytest.fail(outcome.text, pytrace=False)
-
-    def _read_output(self) -> str:
-        """Of this phase so far; empty where it is not captured."""
-        capture: Any = self.config.pluginmanager.getplugin("capturemanager")
-        if capture is None or not capture.is_globally_capturing():
-            return ""
-        out, err = capture.read_global_capture()
-        return str(out) + str(err)

@@ -6,8 +6,6 @@ import contextlib
 import os
 import re
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +15,7 @@ from holdfast.targets import catch2, doctest, googletest
 from holdfast.targets.ask import NOT_THEIRS, why_not_run
 from holdfast.targets.changes import changed
 from holdfast.targets.model import Expected, Test, Told
-from holdfast.targets.notes import Notes
+from holdfast.targets.notes import Notes, memory_file
 from holdfast.targets.resources import resources_for
 
 # By kind (find.py): what has a report of its own.
@@ -44,22 +42,13 @@ def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
         if reporting is None:
             ended = _run(list(test.command), test)
             return ended if os.WIFSIGNALED(ended.status) else _judged(test.expected, ended.status, output)
-        with _report_file() as file:
+        with memory_file("holdfast-report") as number:
+            # Not by a descriptor of the program: a test may close all that it finds. On a disk it would cost more than many a test.
+            file = Path(f"/proc/{os.getpid()}/fd/{number}")
             ended = _run([*test.command, *reporting.report_options(str(file))], test)
             return ended if os.WIFSIGNALED(ended.status) else _reported(reporting.told(file), ended.status, output)
     except OSError as problem:
         return Outcome("failed", f"{test.command[0]} {why_not_run(test.command[0], problem)}")
-
-
-@contextlib.contextmanager
-def _report_file() -> Iterator[Path]:
-    number, name = tempfile.mkstemp(prefix="holdfast-run-")
-    os.close(number)
-    try:
-        yield Path(name)
-    finally:
-        with contextlib.suppress(OSError):  # The program may have taken it away.
-            os.unlink(name)
 
 
 def _run(command: list[str], test: Test) -> Outcome:

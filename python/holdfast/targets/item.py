@@ -1,0 +1,139 @@
+"""A test that is a program, as an item of pytest."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Optional, Union
+
+import pytest
+
+from holdfast import crash
+from holdfast.targets.model import Test
+from holdfast.targets.running import Outcome, run
+
+# Of the output of a program that has died.
+_WORDS = 64 << 10
+
+
+def _wishes(test: Test) -> dict[str, Any]:
+    """For the mark `holdfast`."""
+    given = {
+        "timeout": test.timeout,
+        "cores": test.cores if test.cores > 1 else None,
+        "memory": test.memory,
+        "gpus": test.all_gpus,
+        "serial": test.serial,
+        "exclusive": list(test.locks),
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+class NotEnded(Exception):
+    """Its program has died, or ended without a word of its test: that is the engine's to tell."""
+
+
+class NativeItem(pytest.Item):
+    """One test, in a process of its own."""
+
+    def __init__(self, *, test: Test, **given: Any) -> None:
+        super().__init__(**given)
+        self.test = test
+        self._kind = str(self.parent.kind)  # type: ignore[union-attr]
+        # What holdfast_run() has seen, for runtest().
+        self._came: Optional[tuple[Union[Outcome, KeyboardInterrupt], str]] = None
+        self.holdfast_is_program = True
+        # Node ids of tests that must be over, and of those that must have passed; absent for none (items.py).
+        self.holdfast_after: list[str]
+        self.holdfast_requires: list[str]
+        # What the engine is to make of it, where its end is its verdict (protocol/README.md, `done`).
+        self.holdfast_program: Optional[dict[str, Any]] = None
+        if wishes := _wishes(test):
+            self.add_marker(pytest.mark.holdfast(**wishes))
+        # As marks, for -m. Not pytest.mark.NAME, which wants names of Python's.
+        self.own_markers.extend(pytest.Mark(label, (), {}, _ispytest=True) for label in test.labels)
+        if test.disabled:
+            self.add_marker(pytest.mark.skip(reason="disabled"))
+
+    def reportinfo(self) -> tuple[Union[os.PathLike[str], str], Optional[int], str]:
+        return self.test.file or self.path, max(0, self.test.line - 1), self.name
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *_given: Any, **_more: Any) -> Any:
+        """The program's words, not the way to them. Of what has died, or was ended at a deadline, the engine tells."""
+        if isinstance(excinfo.value, (KeyboardInterrupt, NotEnded)):
+            return ""
+        return super().repr_failure(excinfo)
+
+    def holdfast_run(self) -> bool:
+        """Runs its program without pytest's protocol around it, which would take longer than many a program. True where it has passed
+        and there is nothing to tell but that; otherwise the protocol comes, and finds here what came of it."""
+        if not self._is_quick():
+            return False
+        capture: Any = self.config.pluginmanager.getplugin("capturemanager")
+        capture.resume_global_capture()
+        try:
+            outcome: Union[Outcome, KeyboardInterrupt] = run(self._kind, self.test, self._read_output)
+        except KeyboardInterrupt as interrupt:  # Its deadline.
+            outcome = interrupt
+        said = self._read_output() if isinstance(outcome, KeyboardInterrupt) or outcome.verdict != "passed" else ""
+        capture.suspend_global_capture()
+        capture.read_global_capture()
+        if isinstance(outcome, Outcome) and outcome.verdict == "passed":
+            self.teardown()  # What it has left is looked for there (leaks.py).
+            return True
+        self._came = (outcome, said)
+        return False
+
+    def _is_quick(self) -> bool:
+        """Whether of a pass nobody wants to know more than that."""
+        marks = any(mark.name in ("skip", "skipif", "xfail", "usefixtures") for mark in self.iter_markers())
+        return not (marks or self.test.problem or self.test.ranks or _wants_output(self.config))
+
+    def runtest(self) -> None:
+        if self.test.problem:
+            pytest.fail(self.test.problem, pytrace=False)
+        if self.test.ranks:
+            pytest.fail(
+                f"it asks for {self.test.ranks} MPI ranks, which programs cannot have yet (docs/native.md, limits)", pytrace=False
+            )
+        self.holdfast_program = None
+        came, self._came = self._came, None
+        outcome, said = came if came is not None else self._run()
+        if isinstance(outcome, KeyboardInterrupt):
+            self.add_report_section("call", "stdout", said[-_WORDS:])
+            raise outcome
+        if outcome.verdict == "":
+            self.holdfast_program = {"status": outcome.status, "output": said[-_WORDS:], "stacks": outcome.stacks}
+            crash.note_of_program(outcome.note)
+            raise NotEnded
+        if said:
+            self.add_report_section("call", "stdout", said[-_WORDS:])
+        if outcome.verdict == "skipped":
+            pytest.skip(outcome.text)
+        if outcome.verdict == "failed":
+            pytest.fail(outcome.text, pytrace=False)
+
+    def _run(self) -> tuple[Outcome, str]:
+        """And what has been read of its output."""
+        said: list[str] = []
+
+        def output() -> str:
+            said.append(self._read_output())
+            return "".join(said)
+
+        outcome = run(self._kind, self.test, output)
+        return outcome, output() if outcome.verdict == "" else "".join(said)
+
+    def _read_output(self) -> str:
+        """Of this phase so far; empty where it is not captured."""
+        capture: Any = self.config.pluginmanager.getplugin("capturemanager")
+        if capture is None or not capture.is_globally_capturing():
+            return ""
+        out, err = capture.read_global_capture()
+        return str(out) + str(err)
+
+
+def _wants_output(config: pytest.Config) -> bool:
+    """Of tests that pass: the summary's letters P and A, JUnit with the words of all, no capture."""
+    letters = str(config.getoption("reportchars", ""))
+    junit = config.getoption("xmlpath", None) and config.getini("junit_logging") != "no"
+    return bool(junit) or "P" in letters or "A" in letters or config.getoption("capture") == "no"
