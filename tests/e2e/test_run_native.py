@@ -114,6 +114,12 @@ def test_what_a_test_that_passed_has_said_is_there_for_who_asks(native, programs
     assert "[ RUN      ] Ends.Well" in (tmp_path / "x.xml").read_text()
 
 
+def test_hooks_of_the_suite_are_called(native, tmp_path):
+    (tmp_path / "conftest.py").write_text("def pytest_runtest_setup(item): open('set-up', 'a').write(item.name)\n")
+    (tmp_path / "all.txt").write_text("true\n")
+    assert run(native, "all.txt").code == 0 and (tmp_path / "set-up").read_text() == "true"
+
+
 def test_a_killed_run_is_resumed(native, programs, tmp_path):
     (tmp_path / "all.txt").write_text("sh -c 'echo >> ran'\nsh -c 'while [ ! -e go ]; do sleep 0.01; done'\n")
     process = native.start("--", "all.txt")
@@ -190,6 +196,8 @@ def test_a_build_folder_of_ctest(native, build):
     order = (build / "order").read_text().split()
     assert order.index("first") < order.index("middle") < order.index("last")
     assert order.index("sets_up") < order.index("uses") < order.index("cleans")
+    # What was read to be matched is there to be seen.
+    assert "\nnothing" in text_of(done, "says_not") and "\nan error" in text_of(done, "says_wrong")
     for words in ("matches 'error', which means", "/no/such/file is not there", "its program is not there; build the project"):
         assert words in done.output
 

@@ -69,14 +69,15 @@ class NativeItem(pytest.Item):
         if not self._is_quick():
             return False
         capture: Any = self.config.pluginmanager.getplugin("capturemanager")
+        outcome: Union[Outcome, KeyboardInterrupt]
+        said = ""
         capture.resume_global_capture()
         try:
-            outcome: Union[Outcome, KeyboardInterrupt] = run(self._kind, self.test, self._read_output)
+            outcome, said = self._run()
         except KeyboardInterrupt as interrupt:  # Its deadline.
             outcome = interrupt
-        said = self._read_output() if isinstance(outcome, KeyboardInterrupt) or outcome.verdict != "passed" else ""
+        said += self._read_output()
         capture.suspend_global_capture()
-        capture.read_global_capture()
         if isinstance(outcome, Outcome) and outcome.verdict == "passed":
             self.teardown()  # What it has left is looked for there (leaks.py).
             return True
@@ -86,7 +87,7 @@ class NativeItem(pytest.Item):
     def _is_quick(self) -> bool:
         """Whether of a pass nobody wants to know more than that."""
         marks = any(mark.name in ("skip", "skipif", "xfail", "usefixtures") for mark in self.iter_markers())
-        return not (marks or self.test.problem or self.test.ranks or _wants_output(self.config))
+        return not (marks or self.test.problem or self.test.ranks or _somebody_watches(self.config))
 
     def runtest(self) -> None:
         if self.test.problem:
@@ -130,6 +131,26 @@ class NativeItem(pytest.Item):
             return ""
         out, err = capture.read_global_capture()
         return str(out) + str(err)
+
+
+def _somebody_watches(config: pytest.Config) -> bool:
+    """Whether the phases of a test that passes are of interest, or its output."""
+    found = config.stash.get(_WATCHED, None)
+    if found is None:
+        found = config.stash[_WATCHED] = _wants_output(config) or _has_hooks(config)
+    return found
+
+
+_WATCHED = pytest.StashKey[bool]()
+# Hooks of the protocol, and whose they may be: pytest's, ours, and of plugins for which only functions are of interest.
+_HOOKS = ("protocol", "setup", "call", "teardown", "makereport", "logreport", "logstart", "logfinish")
+_NO_WATCHERS = ("_pytest.", "holdfast.", "_hypothesis_pytestplugin", "anyio.", "pytest_asyncio.", "pytest_timeout")
+
+
+def _has_hooks(config: pytest.Config) -> bool:
+    """Such as those of a conftest.py."""
+    hooks = (getattr(config.hook, f"pytest_runtest_{name}") for name in _HOOKS)
+    return any(not impl.function.__module__.startswith(_NO_WATCHERS) for hook in hooks for impl in hook.get_hookimpls())
 
 
 def _wants_output(config: pytest.Config) -> bool:
