@@ -29,7 +29,9 @@ def run(argv: Sequence[str]) -> int:
         paths = [_path(word, native, Path(folder)) for word in targets]
         import pytest
 
-        given = ["--holdfast", "-p", "holdfast.targets.plugin", f"--hf-native={json.dumps(native)}"]
+        # pytest would rather have imported us itself.
+        quiet = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
+        given = ["--holdfast", "-W", quiet, "-p", "holdfast.targets.plugin", f"--hf-native={json.dumps(native)}"]
         if not any(option.startswith("--rootdir") for option in options):
             given.append(f"--rootdir={os.getcwd()}")
         return int(pytest.main([*given, *options, *paths]))
