@@ -278,7 +278,7 @@ MUTANTS = (
     Mutant("programs-without-notes", PYTHON + "targets/notes.py", "find_crashnote() if _can_load(program) else None", "None", E2E + "test_run_native.py -k each_way"),
     Mutant("deadlines-leave-programs", PYTHON + "targets/running.py", "            process.kill()\n", "            pass\n", E2E + "test_run_native.py -k each_way"),
     Mutant("nobody-waits-for-others", ENGINE + "dispatcher.cc", "    if (farm_ == nullptr && precedence_.waits(i)) queue_.settle(i);", "    if (false) queue_.settle(i);", E2E + "test_run_native.py -k build_folder"),
-    Mutant("setup-may-fail", ENGINE + "precedence.cc", "    bool hopeless = needs && !good;\n", "    bool hopeless = false;\n", E2E + "test_run_native.py -k without_its_fixture"),
+    Mutant("setup-may-fail", ENGINE + "precedence.cc", "    bool hopeless = needs && !good;\n", "    bool hopeless = needs && good;\n", E2E + "test_run_native.py -k without_its_fixture"),
     Mutant("will-fail-is-not-turned", PYTHON + "targets/running.py", "    if not expected.will_fail:\n", "    if True:\n", E2E + "test_run_native.py -k build_folder"),
     Mutant("printed-before-is-lost", PYTHON + "present.py", "_sections(detail, when) + _captured(interrupted)", "_sections(detail, when)", E2E + "test_deadlines.py -k printed"),
     Mutant("programs-are-judged-again", ENGINE + "dispatcher_verdicts.cc", "!attempt.before.empty() && !test.program &&", "!attempt.before.empty() &&", E2E + "test_run_native.py -k each_way"),
