@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from holdfast.cli.files import Mistake
+from holdfast.targets import ctest
 from holdfast.targets.find import COMMAND, kind_of
 from holdfast.targets.model import NoTarget
 
@@ -67,7 +68,7 @@ def _path(word: str, native: dict[str, tuple[str, str, str]], folder: Path) -> s
         path.touch()
         title = COMMAND
     if kind == "ctest":
-        path = path / "CTestTestfile.cmake"
+        path = path / ctest.FILE
     if str(path) in native:
         raise Mistake(f"{word}: is given twice")
     native[str(path)] = (kind, rest, title)

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from holdfast.targets.ask import Answer, ask, last_words
 from holdfast.targets.model import NoTarget, Program, Test, Told
-from holdfast.targets.xml_report import cases_in, failures_of, text_of
+from holdfast.targets.xml_report import told_by
 
 KIND = "Catch2"
 _TAG = re.compile(r"\[([^\]]*)\]")
@@ -38,13 +38,7 @@ def report_options(file: str) -> list[str]:
 
 def told(file: Path) -> Optional[Told]:
     """None where it has not written its report to the end."""
-    cases = cases_in(file)
-    if cases is None:
-        return None
-    results = [result for one in cases for result in one.findall("OverallResult")]
-    good = bool(cases) and len(results) == len(cases) and all(one.get("success") == "true" for one in results)
-    skips = [text_of(skip) for one in cases for skip in one.iter("Skip")] if good else []
-    return Told(len(cases), good, tuple(text for one in cases for text in failures_of(one)), "; ".join(skips) if skips else None)
+    return told_by(file, "OverallResult", "success")
 
 
 def _new(path: str, seconds: float) -> list[Test]:

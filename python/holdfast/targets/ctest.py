@@ -11,17 +11,17 @@ from holdfast.targets.ask import ask, last_words
 from holdfast.targets.model import Expected, NoTarget, Test
 
 KIND = "CTest"
-_FILE = "CTestTestfile.cmake"
+FILE = "CTestTestfile.cmake"
 
 
 def is_in(folder: Path) -> bool:
-    return (folder / _FILE).is_file()
+    return (folder / FILE).is_file()
 
 
 def tests_of(folder: str, seconds: float) -> list[Test]:
     """Raises NoTarget."""
     if not is_in(Path(folder)):
-        raise NoTarget(f"is no folder that CMake has built with tests ({_FILE} is missing); configure with enable_testing(), and build")
+        raise NoTarget(f"is no folder that CMake has built with tests ({FILE} is missing); configure with enable_testing(), and build")
     program = shutil.which("ctest")
     if program is None:
         raise NoTarget("has tests of CTest, and there is no ctest in PATH; install CMake")

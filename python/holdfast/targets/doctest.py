@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from holdfast.targets.ask import ask, last_words
 from holdfast.targets.model import NoTarget, Program, Test, Told
-from holdfast.targets.xml_report import cases_in, failures_of
+from holdfast.targets.xml_report import told_by
 
 KIND = "doctest"
 
@@ -42,12 +42,7 @@ def report_options(file: str) -> list[str]:
 
 def told(file: Path) -> Optional[Told]:
     """None where it has not written its report to the end."""
-    cases = cases_in(file)
-    if cases is None:
-        return None
-    results = [result for one in cases for result in one.findall("OverallResultsAsserts")]
-    good = bool(cases) and len(results) == len(cases) and all(one.get("test_case_success") == "true" for one in results)
-    return Told(len(cases), good, tuple(text for one in cases for text in failures_of(one)))
+    return told_by(file, "OverallResultsAsserts", "test_case_success")
 
 
 def _named(one: dict[str, str], counts: Counter[str]) -> str:

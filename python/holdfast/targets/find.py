@@ -13,6 +13,8 @@ from holdfast.targets.model import NoTarget, Suite, Test
 
 # What `KIND:` may be.
 COMMAND = "command"
+# Seconds that a target has to tell its tests, if nobody says.
+SECONDS = 60.0
 _KINDS: dict[str, tuple[str, Callable[[str, float], list[Test]]]] = {
     "gtest": (googletest.KIND, googletest.tests_of),
     "catch2": (catch2.KIND, catch2.tests_of),
@@ -26,6 +28,7 @@ _PROGRAMS = {"gtest": googletest.is_in, "catch2": catch2.is_in, "doctest": docte
 
 
 def suites(words: Sequence[str], seconds: float) -> list[Suite]:
+    """One for each target, in their order, problems included. `seconds`: for each, to tell its tests."""
     return [_suite(word, seconds) for word in words]
 
 

@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from holdfast.targets.find import tests_in
+from holdfast.targets.find import SECONDS, tests_in
 from holdfast.targets.item import NativeItem
 from holdfast.targets.model import NoTarget, Test
 
 OPTION = "--hf-native"
-_SECONDS = 60.0  # For a target to tell its tests; as `holdfast list`.
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -48,7 +47,7 @@ class NativeSuite(pytest.File):
 
     def collect(self) -> Iterable[NativeItem]:
         try:
-            tests = tests_in(self.kind, self.word, _SECONDS)
+            tests = tests_in(self.kind, self.word, SECONDS)
         except NoTarget as problem:
             raise self.CollectError(f"{self.word}: {problem}") from None
         for label in sorted({label for test in tests for label in test.labels}):

@@ -6,9 +6,24 @@ from pathlib import Path
 from typing import Optional
 from xml.etree import ElementTree
 
+from holdfast.targets.model import Told
 
-def cases_in(file: Path) -> Optional[list[ElementTree.Element]]:
-    """The tests that have run. None where it has not been written to the end."""
+
+def told_by(file: Path, result: str, good: str) -> Optional[Told]:
+    """None where it has not been written to the end. `result`: the element that ends each test, whose attribute `good` says whether it
+    has passed."""
+    cases = _cases_in(file)
+    if cases is None:
+        return None
+    results = [one for case in cases for one in case.findall(result)]
+    passed = bool(cases) and len(results) == len(cases) and all(one.get(good) == "true" for one in results)
+    skips = [_text_of(skip) for case in cases for skip in case.iter("Skip")] if passed else []
+    failures = tuple(text for case in cases for text in _failures_of(case))
+    return Told(len(cases), passed, failures, "; ".join(skips) if skips else None)
+
+
+def _cases_in(file: Path) -> Optional[list[ElementTree.Element]]:
+    """The tests that have run."""
     try:
         root = ElementTree.fromstring(file.read_bytes())
     except (OSError, ElementTree.ParseError):
@@ -16,13 +31,13 @@ def cases_in(file: Path) -> Optional[list[ElementTree.Element]]:
     return [one for one in root.iter("TestCase") if one.get("skipped") != "true"]
 
 
-def failures_of(case: ElementTree.Element) -> tuple[str, ...]:
+def _failures_of(case: ElementTree.Element) -> tuple[str, ...]:
     """In their order; of nested sections, too. What is said twice (around sections) comes once."""
     found = dict.fromkeys(text for one in case.iter() if (text := _text(one)) is not None)
     return tuple(found)
 
 
-def text_of(element: Optional[ElementTree.Element]) -> str:
+def _text_of(element: Optional[ElementTree.Element]) -> str:
     return " ".join("".join(element.itertext()).split()) if element is not None else ""
 
 
@@ -30,10 +45,10 @@ def _text(one: ElementTree.Element) -> Optional[str]:
     place = f"{one.get('filename')}:{one.get('line')}: " if one.get("filename") else ""
     if one.tag == "Expression" and one.get("success") == "false":
         thrown = one.find("Exception")
-        became = f"threw {text_of(thrown)}" if thrown is not None else f"was {text_of(one.find('Expanded'))}"
-        return f"{place}{one.get('type')}( {text_of(one.find('Original'))} ) {became}"
+        became = f"threw {_text_of(thrown)}" if thrown is not None else f"was {_text_of(one.find('Expanded'))}"
+        return f"{place}{one.get('type')}( {_text_of(one.find('Original'))} ) {became}"
     if one.tag in ("Exception", "FatalErrorCondition"):
-        return f"{place}{'threw' if one.tag == 'Exception' else 'died of'} {text_of(one)}"
+        return f"{place}{'threw' if one.tag == 'Exception' else 'died of'} {_text_of(one)}"
     if one.tag == "Failure" or (one.tag == "Message" and "ERROR" in (one.get("type") or "")):
-        return f"{place}{text_of(one)}"
+        return f"{place}{_text_of(one)}"
     return None

@@ -121,12 +121,13 @@ class Cluster:
 def _own() -> Iterator[_Folder]:
     """The groups of this process that are of use: of v2, and of v1 for memory."""
     v1 = False
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
+    lines = _read(Path("/proc/self/cgroup")).splitlines()
+    for line in lines:
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             v1 = True
             yield _Folder(_ROOT / controllers / path.lstrip("/"), False, True)
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
+    for line in lines:
         if line.startswith("0::"):
             for mount in _V2:
                 folder = mount / line[4:]
