@@ -167,6 +167,12 @@ def wait_until(condition: Callable[[], object], message: str = "the condition di
 
 
 @pytest.fixture
+def place() -> str:
+    """Where tests on GPUs run, unless `gpu_places.on_both` says otherwise."""
+    return "simulated"
+
+
+@pytest.fixture
 def until() -> Callable[..., None]:
     return wait_until
 

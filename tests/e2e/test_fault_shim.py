@@ -1,4 +1,5 @@
-"""The fault shim: in front of real clients (cuda-bindings, nvidia-ml-py, C programs) on simulated GPUs."""
+"""The fault shim: in front of real clients (cuda-bindings, nvidia-ml-py, C programs) on simulated GPUs. What is marked so runs on a real
+GPU as well."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
+from gpu_places import RealGpu, on_both, real_gpu
 
 from holdfast import faults, simgpu
 from holdfast.faults import Fault, Lab, gpu
@@ -23,9 +25,9 @@ PROGRAMS = HERE / "faults"
 
 
 class Bench:
-    """Two simulated GPUs, a page for faults, and programs that meet both."""
+    """Two simulated GPUs or a real one, a page for faults, and programs that meet both."""
 
-    def __init__(self, sim: simgpu.Simgpu, lab: Lab, folder: Path) -> None:
+    def __init__(self, sim: simgpu.Simgpu | RealGpu, lab: Lab, folder: Path) -> None:
         self.sim, self.lab, self.folder = sim, lab, folder
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -49,12 +51,21 @@ class Bench:
         subprocess.run(["cc", "-g", "-O1", "-o", str(target), str(PROGRAMS / name), *flags], check=True, timeout=60)
         return str(target)
 
+    @property
+    def driver(self) -> str:
+        return self.sim.driver if isinstance(self.sim, RealGpu) else str(simgpu.libraries() / "libcuda.so.1")
+
     def with_cuda(self, name: str, *flags: str, output: Optional[str] = None) -> str:
-        return self.build(name, *flags, str(simgpu.libraries() / "libcuda.so.1"), output=output)
+        return self.build(name, *flags, self.driver, output=output)
 
 
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, place):
+    if place == "real":
+        real = real_gpu()
+        with faults.lab() as lab:
+            yield Bench(real, lab, tmp_path)
+        return
     with simgpu.running(simgpu.parse("2x80GiB")) as sim, faults.lab() as lab:
         yield Bench(sim, lab, tmp_path)
 
@@ -69,6 +80,7 @@ print(*[int(driver.cuMemAlloc(64)[0]) for _ in range(int(sys.argv[1]))])
 # What passes: everything, however it looks for its functions.
 
 
+@on_both
 def test_off_it_hands_everything_on_and_counts_it(bench):
     out = bench.python(
         """
@@ -81,13 +93,14 @@ def test_off_it_hands_everything_on_and_counts_it(bench):
         print(ok(driver.cuDeviceGetName(64, 0)))
         """
     )
-    assert "Holdfast SimGPU" in out
+    assert ("Holdfast SimGPU" in out) == isinstance(bench.sim, simgpu.Simgpu)
     assert bench.lab.seen("cuLaunchKernel") == 3
     assert bench.lab.seen("cuMemAlloc") == 2
     assert {(c.device, c.failed) for c in bench.lab.calls() if c.function == "cuLaunchKernel"} == {(0, 0)}
     assert bench.lab.page.report()["missed"] == 0
 
 
+@on_both
 def test_a_program_linked_against_the_driver(bench):
     program = bench.with_cuda("linked.c")
     assert bench.run(program) == "init 0\nretain 0\nset 0\nalloc 0\nsync 0\n"
@@ -124,6 +137,7 @@ def test_a_driver_that_finds_functions_in_its_own_ways_is_seen(bench):
     assert bench.run(program, **own) == "linked 0\nfound 0\nlater 0\nbias 0\n"
 
 
+@on_both
 def test_a_program_without_cuda_sees_none(bench):
     assert bench.run(bench.build("without.c")) == "0 1 1\nend\n"
 
@@ -166,6 +180,7 @@ def test_a_driver_that_was_closed_is_no_trap(bench):
 # What fails, and how often.
 
 
+@on_both
 def test_from_which_call_on_and_how_often(bench):
     fault = bench.lab.arm(Fault("error", code="OUT_OF_MEMORY", functions="cuMemAlloc", after_calls=2, times=2))
     assert bench.python(ALLOCATE, "6") == "0 0 2 2 0 0\n"
@@ -173,11 +188,13 @@ def test_from_which_call_on_and_how_often(bench):
     assert (evidence.watched, evidence.struck, evidence.first.call, evidence.first.function) == (6, 2, 3, "cuMemAlloc")
 
 
+@on_both
 def test_each_process_counts_its_own_calls_and_the_times_are_for_all(bench):
     bench.lab.arm(Fault("error", code=2, functions="alloc", after_calls=1, times=3))
     assert [bench.python(ALLOCATE, "3") for _ in range(2)] == ["0 2 2\n", "0 2 0\n"]
 
 
+@on_both
 def test_what_chance_does_is_the_same_in_every_run(bench):
     fault = Fault("error", code=2, functions="alloc", probability=0.5, seed=7)
     armed = bench.lab.arm(fault)
@@ -189,6 +206,7 @@ def test_what_chance_does_is_the_same_in_every_run(bench):
     assert bench.python(ALLOCATE, "40") != first
 
 
+@on_both
 def test_not_before_its_time(bench):
     fault = bench.lab.arm(Fault("error", code=2, functions="alloc", after_seconds=3600))
     assert bench.python(ALLOCATE, "3") == "0 0 0\n"
@@ -234,6 +252,7 @@ def test_devices_count_as_the_process_sees_them(bench):
     assert lost.evidence().occurred == 1
 
 
+@on_both
 def test_a_delay_passes_afterwards(bench):
     bench.lab.arm(Fault("delay", seconds=0.3, functions="alloc", times=1))
     out = bench.python(
@@ -249,6 +268,7 @@ def test_a_delay_passes_afterwards(bench):
     assert out == "0 True\n0 False\n"
 
 
+@on_both
 def test_a_hang_lasts_until_it_is_healed(bench):
     with gpu.hang(functions="alloc", lab=bench.lab) as hang:
         process = bench.start(bench.with_cuda("linked.c"))
@@ -258,6 +278,7 @@ def test_a_hang_lasts_until_it_is_healed(bench):
     assert out.endswith("alloc 0\nsync 0\n")
 
 
+@on_both
 def test_a_hanging_process_can_be_killed_and_leaves_its_evidence(bench):
     hang = bench.lab.arm(Fault("hang", functions="cuMemAlloc"))
     process = bench.start(bench.with_cuda("linked.c"))
@@ -268,6 +289,7 @@ def test_a_hanging_process_can_be_killed_and_leaves_its_evidence(bench):
     assert bench.lab.seen("cuInit") == 1
 
 
+@on_both
 def test_a_corrupted_copy_differs_in_one_bit_and_says_nothing(bench):
     fault = bench.lab.arm(Fault("corrupt", times=1))
     out = bench.python(
@@ -285,6 +307,7 @@ def test_a_corrupted_copy_differs_in_one_bit_and_says_nothing(bench):
     assert fault.verify().first.function == "cuMemcpyHtoD"
 
 
+@on_both
 def test_the_first_faulted_call_has_its_stack(bench):
     fault = bench.lab.arm(Fault("error", code=2, functions="cuMemAlloc", after_calls=1))
     process = bench.start(bench.with_cuda("linked.c", "-rdynamic"), "3")
@@ -295,6 +318,7 @@ def test_the_first_faulted_call_has_its_stack(bench):
     assert names[:2] == ["one_allocation", "main"]
 
 
+@on_both
 def test_a_fault_that_nothing_meets_is_an_error(bench):
     with pytest.raises(faults.FaultNotSeen, match="no process had the shim"), gpu.lost(lab=bench.lab):
         pass
@@ -307,6 +331,7 @@ def test_a_fault_that_nothing_meets_is_an_error(bench):
         raise ZeroDivisionError
 
 
+@on_both
 def test_a_million_switches_and_every_one_is_seen_by_the_next_call(bench):
     fault = bench.lab.prepare(Fault("error", code=2, functions="alloc"))
     program = """
@@ -347,6 +372,7 @@ def start_steps(bench: Bench) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@on_both
 @pytest.mark.parametrize("entry", [e for e in faults.xid_table() if e["driver"]], ids=lambda e: str(e["xid"]))
 def test_an_xid_breaks_what_the_table_says(bench, entry):
     fault = bench.lab.arm(Fault("error", xid=entry["xid"], device=0, functions="sync"))
@@ -369,6 +395,7 @@ def test_an_xid_breaks_what_the_table_says(bench, entry):
     assert evidence.occurred >= 1 and evidence.struck >= 4
 
 
+@on_both
 def test_a_broken_context_is_not_inherited(bench):
     bench.lab.arm(Fault("error", xid=31, functions="sync", times=1))
     out = bench.python(
@@ -459,6 +486,7 @@ def test_a_row_that_is_remapped_fails_nothing_and_is_counted(bench):
     assert fault.verify().occurred == 1
 
 
+@on_both
 def test_who_waits_for_events_hears_of_the_xid(bench):
     listener = subprocess.Popen(
         [
@@ -495,6 +523,7 @@ def test_who_waits_for_events_hears_of_the_xid(bench):
 # Threads, forks, many processes.
 
 
+@on_both
 def test_threads_lose_no_call(bench):
     bench.run(bench.with_cuda("threads.c", "-pthread"), "8", "10000", "3")
     assert bench.lab.seen("cuCtxGetFlags") == 240000
@@ -514,6 +543,7 @@ def test_where_there_are_more_threads_than_rows_it_says_so(tmp_path):
         assert fault.evidence().struck == 16000
 
 
+@on_both
 def test_a_fork_counts_for_itself(bench):
     bench.python(
         """
@@ -533,6 +563,7 @@ def test_a_fork_counts_for_itself(bench):
     assert bench.lab.attached == 1
 
 
+@on_both
 def test_a_fork_can_take_another_page(bench):
     with faults.lab() as other:
         other.arm(Fault("error", code=2, functions="alloc"))
@@ -559,6 +590,7 @@ def seed_environment(bench: Bench, **more: str) -> dict[str, str]:
     return environment
 
 
+@on_both
 def test_the_variables_of_the_earlier_shim_are_understood(bench):
     program = bench.with_cuda("linked.c")
     for more, code in (
@@ -572,6 +604,7 @@ def test_the_variables_of_the_earlier_shim_are_understood(bench):
         assert f"alloc {code}\n" in done.stdout, more
 
 
+@on_both
 def test_the_marker_file_of_the_earlier_shim_is_watched(bench):
     marker = Path("/tmp/cuda_fault_enabled")
     if marker.exists():

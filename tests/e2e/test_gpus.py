@@ -1,4 +1,5 @@
-"""Tests on GPUs: leases, sharing by memory, devices that fail, and what is said of it. On simulated GPUs, with real clients."""
+"""Tests on GPUs: leases, sharing by memory, devices that fail, and what is said of it. On simulated GPUs, with real clients. What is
+marked so runs on a real GPU as well."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from gpu_places import RealGpu, on_both, real_gpu
 
 from holdfast import simgpu
 
@@ -29,6 +31,8 @@ def until(condition):
     deadline = time.monotonic() + 20
     while not condition(): assert time.monotonic() < deadline; time.sleep(0.01)
 def until_looked_at():
+    # A real one cannot say; it is looked at twenty times a second.
+    if "HOLDFAST_SIMGPU_STATE" not in os.environ: return time.sleep(1)
     # The run has asked twice who has memory on the device: an armed fault that changes nothing counts that.
     me = os.getpid()
     sim().fault(mine()[0], "nvml-slow", seconds=0, code=me, function="nvmlDeviceGetComputeRunningProcesses")
@@ -40,11 +44,16 @@ def times(n): return pytest.mark.parametrize("i", range(n))
 
 
 @pytest.fixture
-def on(suite) -> Iterator[Callable[[str], Any]]:
-    """Puts the suite on simulated GPUs."""
+def on(suite, place) -> Iterator[Callable[[str], Any]]:
+    """Puts the suite on simulated GPUs, or on the real one."""
     with contextlib.ExitStack() as stack:
 
-        def begin(spec: str) -> simgpu.Simgpu:
+        def begin(spec: str) -> simgpu.Simgpu | RealGpu:
+            if place == "real":
+                real = real_gpu()
+                suite.env = real.environment(suite.env)
+                suite.env["PYTHONPATH"] = f"{HERE / 'gpu'}:{suite.env.get('PYTHONPATH', '')}"
+                return real
             sim = stack.enter_context(simgpu.running(simgpu.parse(spec)))
             suite.env = sim.environment(suite.env)
             suite.env["PYTHONPATH"] = f"{HERE / 'gpu'}:{suite.env.get('PYTHONPATH', '')}"
@@ -101,14 +110,38 @@ def test_a_test_sees_exactly_its_lease(suite, on, isolation, count):
     assert all(not note for note in run.notes.values()), run.output
 
 
-def test_two_tests_never_have_a_whole_gpu_at_once(suite, on):
+@on_both
+@pytest.mark.parametrize("isolation", ["test", "module", "worker"])
+def test_a_test_sees_its_gpu_or_none(suite, on, isolation):
+    on("1x80GiB")
+    text = """
+@gpus(gpus=1)
+@times(3)
+def test_one(i):
+    assert {os.environ[name] for name in ("CUDA_VISIBLE_DEVICES", "HOLDFAST_GPU_IDS", "FKIT_GPU_IDS")} == {"0"}
+    context()
+    assert ok(driver.cuDeviceGetCount()) == 1
+@gpus(gpus=0)
+def test_none():
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert int(driver.cuInit(0)[0]) == 100
+"""
+    suite.write(test_sees=HEAD + text)
+    run = suite.run(f"--hf-isolate={isolation}", "--hf-slots=2")
+    assert set(run.verdicts.values()) == {"passed"}, run.output
+    assert all(not note for note in run.notes.values()), run.output
+
+
+@on_both
+def test_two_tests_never_have_a_whole_gpu_at_once(suite, on, place):
     on("2x80GiB")
     suite.write(test_whole=HEAD + "@gpus(gpus=1)\n@times(8)\ndef test(i):\n    hold(60)\n    time.sleep(0.02)\n")
     run = suite.run("--hf-slots=4")
     assert set(run.verdicts.values()) == {"passed"}, run.output
-    assert {gpu for found in leases(run).values() for gpu in found} == {"0", "1"}
+    assert {gpu for found in leases(run).values() for gpu in found} == ({"0", "1"} if place == "simulated" else {"0"})
 
 
+@on_both
 def test_tests_share_a_gpu_by_what_they_declare(suite, on, until):
     on("1x80GiB")
     # Each waits for the other: they pass only if they run at the same time, and memory that is declared is enough.
@@ -125,6 +158,7 @@ def test_together(i):
     assert set(run.verdicts.values()) == {"passed"}, run.output
 
 
+@on_both
 def test_memory_that_was_measured_is_booked_the_next_time(suite, on):
     on("1x80GiB")
     text = """
@@ -162,6 +196,7 @@ def suite_command(suite: Any, *args: str) -> str:
     return done.stdout
 
 
+@on_both
 def test_a_gpu_that_is_too_full_gives_the_test_one_of_its_own(suite, on):
     on("1x80GiB")
     # It says 10 and takes 60, while another one holds 30.
@@ -205,6 +240,16 @@ def test_whole(): hold(75)
 )
 
 
+@on_both
+def test_what_a_scope_has_on_the_only_gpu_stays_with_its_tests(suite, on):
+    on("1x80GiB")
+    suite.write(test_scope=SCOPE)
+    run = suite.run("--hf-slots=2")
+    assert run.short().pop("test_more") == "error"
+    assert set(run.verdicts.values()) == {"passed", "error"}, run.output
+    assert "does not survive a fork" in run.output
+
+
 @pytest.mark.parametrize("slots", [1, 3])
 def test_what_a_scope_has_on_a_gpu_stays_with_its_tests(suite, on, slots):
     on("2x80GiB")
@@ -229,6 +274,7 @@ def test_on_none(data): assert "HOLDFAST_GPU_IDS" not in os.environ
     assert set(run.verdicts.values()) == {"passed"}, run.output
 
 
+@on_both
 def test_cold_processes_have_their_lease_before_they_import(suite, on):
     on("2x80GiB")
     text = "import threading, os\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n" + HEAD
@@ -371,6 +417,41 @@ def test_an_illegal_access_of_its_own_is_the_tests_failure(suite, on):
     assert "out of use" not in run.output
 
 
+@on_both
+def test_failures_where_no_other_device_is_left_are_the_tests_own(suite, on):
+    on("1x80GiB")
+    text = """
+@gpus(gpus=1)
+@pytest.mark.parametrize("kernel", ["wild", "trap", "device_assert"])
+def test_kernel(kernel):
+    context()
+    launch(kernel.encode())
+    ok(driver.cuCtxSynchronize())
+@gpus(gpus=1)
+def test_too_much(): hold(1000)
+@gpus(gpus=1)
+def test_crash():
+    hold(10)
+    os.kill(os.getpid(), 11)
+@gpus(gpus=1)
+@pytest.mark.timeout(2)
+def test_hangs():
+    context()
+    launch(b"spin", (60_000_000_000, ctypes.c_uint64))
+    ok(driver.cuCtxSynchronize())
+@gpus(gpus=1)
+def test_ok(): hold(70)
+"""
+    suite.write(test_own=HEAD + "import ctypes\n" + text)
+    run = suite.run("--hf-slots=1", "--hf-dist=sequential")
+    verdicts = run.short()
+    assert verdicts.pop("test_crash") == "crashed"
+    assert verdicts.pop("test_hangs") == "timeout"
+    assert verdicts.pop("test_ok") == "passed", run.output
+    assert set(verdicts.values()) == {"failed"}, run.output
+    assert "out of use" not in run.output
+
+
 def test_three_failures_in_a_row_that_others_do_not_have_take_a_device_out(suite, on):
     sim = on("2x80GiB")
     # It answers every probe, and fails what tests do.
@@ -414,6 +495,7 @@ def test_memory_that_is_not_given_back_is_charged(suite, on):
     assert suite.run("--hf-slots=1", "--hf-leaks=fail", "-k", "test_next").short() == {"test_next": "error"}
 
 
+@on_both
 def test_a_process_that_outlives_its_test_on_a_gpu_is_ended_and_its_memory_is_back(suite, on):
     on("1x80GiB")
     text = """
@@ -451,6 +533,7 @@ def test_what_others_have_on_a_gpu_is_said_and_left_alone(suite, on):
         other.communicate(b"\n", timeout=30)
 
 
+@on_both
 def test_a_poisoned_context_retires_its_worker_at_no_one_elses_cost(suite, on):
     on("1x80GiB")
     text = """
@@ -472,6 +555,7 @@ def test_later(i): hold(1)
     assert all(event["attempts"] == 1 for event in run.events if event["event"] == "verdict")
 
 
+@on_both
 def test_a_crash_in_a_worker_gives_its_gpu_back(suite, on):
     on("1x80GiB")
     suite.write(
@@ -649,13 +733,16 @@ def test_nvml_that_hangs_later(suite, on):
 # ---- what is said ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_shows_what_ran_on_each_gpu(suite, on):
+@on_both
+def test_the_report_shows_what_ran_on_each_gpu(suite, on, place):
     on("2x80GiB")
     suite.write(test_report=HEAD + '@gpus(vram="30GiB")\n@times(4)\ndef test(i):\n    hold(20)\n    until_looked_at()\n')
     run = suite.run("--hf-slots=2", "-v")
     section = run.output.partition("= GPUs =")[2]
-    assert "GPU 0 Holdfast SimGPU: " in section
-    assert "peak 40.5 of 80.0 GiB" in section, section
+    assert "GPU 0 " in section
+    if place == "simulated":
+        assert "GPU 0 Holdfast SimGPU: " in section
+        assert "peak 40.5 of 80.0 GiB" in section, section
     assert "    memory " in section
     assert "s: test_report.py::test[3]" in section
     used = [event["usage"]["vram"] for event in run.events if event["event"] == "verdict"]
@@ -710,6 +797,23 @@ def test_holdfast_devices(suite, on):
     sim.fault(1, "lost")
     found = json.loads(suite_command(suite, "devices", "--json"))["gpus"]
     assert [(gpu["visible"], gpu["problem"]) for gpu in found] == [(False, ""), (True, "GPU is lost (NVML error 15)")]
+
+
+@on_both
+def test_holdfast_devices_says_what_nvml_says(suite, on):
+    import subprocess
+    import sys
+
+    on("1x80GiB")
+    code = """
+import pynvml as n
+n.nvmlInit()
+h = n.nvmlDeviceGetHandleByIndex(0)
+print(n.nvmlDeviceGetUUID(h), n.nvmlDeviceGetMemoryInfo(h).total, "%d.%d" % n.nvmlDeviceGetCudaComputeCapability(h), n.nvmlDeviceGetName(h))
+"""
+    said = subprocess.run([sys.executable, "-c", code], env=suite.env, capture_output=True, text=True, timeout=60, check=True).stdout
+    gpu = json.loads(suite_command(suite, "devices", "--json"))["gpus"][0]
+    assert f"{gpu['uuid']} {gpu['total']} {gpu['arch']} {gpu['name']}\n" == said
 
 
 def test_holdfast_devices_without_any(suite):
