@@ -32,6 +32,7 @@ from holdfast.wire import Frame
 # test may have left a clock that stands still.
 _LOOKS, _BETWEEN = 50, 0.002
 _SHM = "/dev/shm"
+_DRIVERS = (b"\0cuda-uvmfd-",)  # Abstract names of their sockets; more of it: numbers of the name space and the process.
 # Of MPI libraries, which make and remove them as ranks meet.
 _TRANSPORTS = ("vader_segment.", "sm_segment.", "ucx_shm_", "psm2_shm", "psm3_shm", "mpich_shm")
 # Set by pytest itself, for each phase.
@@ -154,7 +155,7 @@ class Leaks:
                 if not stat.S_ISSOCK(os.fstat(number).st_mode):
                     continue
                 with socket.socket(fileno=os.dup(number)) as copy:
-                    if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and not _is_of_a_driver(copy):
                         yield {"kind": "socket", "text": f"listening socket {_address(copy)}"}
             except OSError:
                 continue
@@ -404,6 +405,12 @@ def _left(path: str) -> Iterable[Frame]:
         yield {"kind": "file", "text": f"directory {path} (not removed)"}
     else:
         yield {"kind": "file", "text": f"file {path}, {status.st_size} bytes (not removed)"}
+
+
+def _is_of_a_driver(listening: socket.socket) -> bool:
+    """CUDA's driver passes descriptors between processes by one that it keeps until the process ends."""
+    name = listening.getsockname()
+    return isinstance(name, bytes) and name.startswith(_DRIVERS)
 
 
 def _address(sock: socket.socket) -> str:

@@ -33,8 +33,9 @@ enum {
   CUDA_ERROR_ILLEGAL_ADDRESS = 700,
   CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED = 704,
   CUDA_ERROR_PEER_ACCESS_NOT_ENABLED = 705,
+  CUDA_ERROR_CONTEXT_IS_DESTROYED = 709,
   CUDA_ERROR_ASSERT = 710,
-  CUDA_ERROR_ILLEGAL_INSTRUCTION = 715,
+  CUDA_ERROR_LAUNCH_FAILED = 719,
   CUDA_ERROR_NOT_SUPPORTED = 801,
   CUDA_ERROR_UNKNOWN = 999,
 };
@@ -52,10 +53,10 @@ struct stream {
 };
 
 struct context {
-  int ordinal;        ///< Among the devices that this process sees.
-  int device;         ///< In the state.
-  _Atomic int error;  ///< Poisoned: what every call returns from then on.
-  int users;          ///< Of a primary one: how often it was retained.
+  int ordinal;  ///< Among the devices that this process sees.
+  int device;   ///< In the state.
+  _Atomic bool ended;
+  int users;  ///< Of a primary one: how often it was retained.
   bool is_primary;
   unsigned flags;
   unsigned long long id;
@@ -70,17 +71,21 @@ struct process {
   int count;
   int devices[SIMGPU_DEVICES];  ///< By ordinal.
   struct context* primary[SIMGPU_DEVICES];
+  /// By ordinal: what every call in any context there returns from now on. As on a real device, neither a reset nor another
+  /// context helps, only the end of the process.
+  _Atomic int poison[SIMGPU_DEVICES];
   bool peers[SIMGPU_DEVICES][SIMGPU_DEVICES];
   pthread_mutex_t lock;
 };
 extern struct process simgpu_process;
 extern _Thread_local struct context* simgpu_current;
 
-enum need { NEEDS_NOTHING, NEEDS_INIT, NEEDS_CONTEXT };
+/// NEEDS_NAME: a context, but it may have ended or be poisoned.
+enum need { NEEDS_NOTHING, NEEDS_INIT, NEEDS_NAME, NEEDS_CONTEXT };
 CUresult simgpu_enter(const char* function, enum need need);
 /// For calls that name a device: whether that can be used at all.
 CUresult simgpu_enter_device(const char* function, CUdevice ordinal);
-/// From now on every call in the context fails so; `xid` is what the driver would write.
+/// From now on every call of this process in a context of that device fails so; `xid` is what the driver would write.
 CUresult simgpu_poison(struct context* context, CUresult error, int xid);
 
 #define ENTER(need)                                  \

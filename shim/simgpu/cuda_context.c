@@ -3,6 +3,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -37,9 +40,10 @@ CUresult simgpu_enter(const char* function, enum need need) {
   // In a fork of a process that has used the driver nothing works, as on a real one.
   NEED(atomic_load_explicit(&simgpu_process.pid, memory_order_relaxed) != 0, CUDA_ERROR_NOT_INITIALIZED);
   struct context* context = simgpu_current;
+  if (need >= NEEDS_NAME) NEED(context != NULL, CUDA_ERROR_INVALID_CONTEXT);
   if (need == NEEDS_CONTEXT) {
-    NEED(context != NULL, CUDA_ERROR_INVALID_CONTEXT);
-    CUresult error = atomic_load_explicit(&context->error, memory_order_relaxed);
+    NEED(!atomic_load_explicit(&context->ended, memory_order_relaxed), CUDA_ERROR_CONTEXT_IS_DESTROYED);
+    CUresult error = atomic_load_explicit(&simgpu_process.poison[context->ordinal], memory_order_relaxed);
     if (error != CUDA_SUCCESS) return error;
     struct simgpu_device* device = &simgpu_process.state->devices[context->device];
     if (atomic_load_explicit(&device->uncorrected, memory_order_relaxed) > context->uncorrected)
@@ -59,7 +63,7 @@ CUresult simgpu_enter_device(const char* function, CUdevice ordinal) {
 
 CUresult simgpu_poison(struct context* context, CUresult error, int xid) {
   int before = 0;
-  if (!atomic_compare_exchange_strong(&context->error, &before, error)) return before;
+  if (!atomic_compare_exchange_strong(&simgpu_process.poison[context->ordinal], &before, error)) return before;
   if (xid != 0) simgpu_tell(simgpu_process.state, context->device, xid, false);
   return error;
 }
@@ -83,13 +87,14 @@ CUDA CUresult cuInit(unsigned flags) {
       int index = simgpu_process.devices[i];
       if (atomic_load(&state->devices[index].lost) == 0) simgpu_process.devices[there++] = index;
     }
-    simgpu_process.count = there;
+    if (simgpu_process.count > 0) simgpu_process.count = there;
     if (there > 0 && simgpu_open_arena()) {
       simgpu_process.state = state;
       atomic_store(&simgpu_process.pid, (int)getpid());
     }
   }
   pthread_mutex_unlock(&simgpu_process.lock);
+  NEED(simgpu_process.count != SIMGPU_NAMED_TWICE, CUDA_ERROR_INVALID_DEVICE);
   NEED(simgpu_process.count > 0, CUDA_ERROR_NO_DEVICE);
   pthread_once(&once, watch_forks);
   return simgpu_enter("cuInit", NEEDS_INIT);
@@ -211,9 +216,24 @@ CUDA CUresult cuDeviceGetP2PAttribute(int* value, int attribute, CUdevice from, 
 
 // ---- contexts --------------------------------------------------------------------------------------------------------------
 
+/// As the real driver does: a socket for the descriptors of memory that processes share, open until the process ends.
+static void listen_for_descriptors(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  struct stat space;
+  int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  if (fd < 0) return;
+  unsigned long number = stat("/proc/self/ns/pid", &space) == 0 ? (unsigned long)space.st_ino : 0;
+  // An abstract name: its first byte is 0.
+  int length = snprintf(address.sun_path + 1, sizeof address.sun_path - 1, "cuda-uvmfd-%lu-%d", number, (int)getpid());
+  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length + 1);
+  if (bind(fd, (struct sockaddr*)&address, size) != 0 || listen(fd, 16) != 0) close(fd);
+}
+
 static CUresult make(struct context** result, CUdevice ordinal, unsigned flags, bool primary) {
   struct simgpu_state* state = simgpu_process.state;
   int device = simgpu_process.devices[ordinal];
+  CUresult poison = atomic_load(&simgpu_process.poison[ordinal]);
+  NEED(poison == CUDA_SUCCESS, poison);
   NEED(atomic_load(&state->devices[device].lost) == 0, CUDA_ERROR_DEVICE_UNAVAILABLE);
   NEED(simgpu_book(state, device, (int64_t)SIMGPU_CONTEXT_BYTES), CUDA_ERROR_OUT_OF_MEMORY);
   struct context* context = calloc(1, sizeof *context);
@@ -232,6 +252,8 @@ static CUresult make(struct context** result, CUdevice ordinal, unsigned flags, 
   context->limits[1] = 1U << 20U;
   context->limits[2] = 8U << 20U;
   context->null_stream.context = context;
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, listen_for_descriptors);
   *result = context;
   return CUDA_SUCCESS;
 }
@@ -239,9 +261,8 @@ static CUresult make(struct context** result, CUdevice ordinal, unsigned flags, 
 static void unmake(struct context* context) {
   simgpu_free_all(context);
   simgpu_book(simgpu_process.state, context->device, -(int64_t)SIMGPU_CONTEXT_BYTES);
-  if (simgpu_current == context) simgpu_current = NULL;
-  // Its memory stays: a handle that is used after this must fail, not crash.
-  atomic_store(&context->error, CUDA_ERROR_INVALID_CONTEXT);
+  // Its memory stays: a handle that is used after this must fail, not crash. A primary one stays current, too.
+  atomic_store(&context->ended, true);
 }
 
 static void push(struct context* context) {
@@ -268,8 +289,7 @@ CUDA CUresult cuDevicePrimaryCtxRelease_v2(CUdevice ordinal) {
   ENTER_DEVICE(ordinal);
   pthread_mutex_lock(&simgpu_process.lock);
   struct context* primary = simgpu_process.primary[ordinal];
-  // One that is poisoned stays so until its process ends.
-  if (primary != NULL && --primary->users == 0 && atomic_load(&primary->error) == CUDA_SUCCESS) {
+  if (primary != NULL && --primary->users == 0) {
     simgpu_process.primary[ordinal] = NULL;
     unmake(primary);
   }
@@ -281,13 +301,12 @@ CUDA CUresult cuDevicePrimaryCtxReset_v2(CUdevice ordinal) {
   ENTER_DEVICE(ordinal);
   pthread_mutex_lock(&simgpu_process.lock);
   struct context* primary = simgpu_process.primary[ordinal];
-  CUresult error = primary != NULL ? atomic_load(&primary->error) : CUDA_SUCCESS;
-  if (primary != NULL && error == CUDA_SUCCESS) {
+  if (primary != NULL) {
     simgpu_process.primary[ordinal] = NULL;
     unmake(primary);
   }
   pthread_mutex_unlock(&simgpu_process.lock);
-  return error;
+  return CUDA_SUCCESS;
 }
 CUDA CUresult cuDevicePrimaryCtxReset(CUdevice ordinal) { return cuDevicePrimaryCtxReset_v2(ordinal); }
 CUDA CUresult cuDevicePrimaryCtxSetFlags_v2(CUdevice ordinal, unsigned flags) {
@@ -322,10 +341,9 @@ CUDA CUresult cuCtxCreate(struct context** context, unsigned flags, CUdevice ord
 }
 CUDA CUresult cuCtxDestroy_v2(struct context* context) {
   ENTER(NEEDS_INIT);
-  NEED(context != NULL && !context->is_primary && atomic_load(&context->error) != CUDA_ERROR_INVALID_CONTEXT,
-       CUDA_ERROR_INVALID_CONTEXT);
+  NEED(context != NULL && !context->is_primary && !atomic_load(&context->ended), CUDA_ERROR_INVALID_CONTEXT);
   unmake(context);
-  if (simgpu_current == NULL && g_depth > 0) simgpu_current = g_stack[--g_depth];
+  if (simgpu_current == context) simgpu_current = g_depth > 0 ? g_stack[--g_depth] : NULL;
   return CUDA_SUCCESS;
 }
 CUDA CUresult cuCtxDestroy(struct context* context) { return cuCtxDestroy_v2(context); }
@@ -356,7 +374,7 @@ CUDA CUresult cuCtxGetCurrent(struct context** context) {
   return CUDA_SUCCESS;
 }
 CUDA CUresult cuCtxGetDevice(CUdevice* device) {
-  ENTER(NEEDS_CONTEXT);
+  ENTER(NEEDS_NAME);
   *device = simgpu_current->ordinal;
   return CUDA_SUCCESS;
 }
@@ -368,7 +386,7 @@ CUDA CUresult cuCtxGetDevice_v2(CUdevice* device, struct context* context) {
   return CUDA_SUCCESS;
 }
 CUDA CUresult cuCtxGetFlags(unsigned* flags) {
-  ENTER(NEEDS_CONTEXT);
+  ENTER(NEEDS_NAME);
   *flags = simgpu_current->flags;
   return CUDA_SUCCESS;
 }
@@ -380,8 +398,7 @@ CUDA CUresult cuCtxGetId(struct context* context, unsigned long long* id) {
   return CUDA_SUCCESS;
 }
 CUDA CUresult cuCtxGetApiVersion(struct context* context, unsigned* version) {
-  ENTER(NEEDS_INIT);
-  (void)context;
+  ENTER(context == NULL ? NEEDS_CONTEXT : NEEDS_INIT);
   *version = 3020;
   return CUDA_SUCCESS;
 }

@@ -79,7 +79,7 @@ static CUresult run_wild(struct stream* stream, void** parameters) {
 }
 static CUresult run_trap(struct stream* stream, void** parameters) {
   (void)stream, (void)parameters;
-  simgpu_poison(simgpu_current, CUDA_ERROR_ILLEGAL_INSTRUCTION, 13);
+  simgpu_poison(simgpu_current, CUDA_ERROR_LAUNCH_FAILED, 43);
   return CUDA_SUCCESS;
 }
 static CUresult run_assert(struct stream* stream, void** parameters) {

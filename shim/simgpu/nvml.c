@@ -1,6 +1,7 @@
 // libnvidia-ml.so.1 of the simulated driver: what nvidia-ml-py and inventories ask for. Names, structures and error numbers are
 // those of NVML's public API; every device is a simgpu_device, and a handle is the address of one.
 #define _GNU_SOURCE
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,7 +62,13 @@ static int copy_text(char* to, unsigned size, const char* text) {
 
 // ---- the system ------------------------------------------------------------------------------------------------------------
 
+// A fork has to begin again, as with the real library.
+static void forget_in_fork(void) { atomic_store(&g_users, 0); }
+static void watch_forks(void) { pthread_atfork(NULL, NULL, forget_in_fork); }
+
 NVML int nvmlInitWithFlags(unsigned flags) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+  pthread_once(&once, watch_forks);
   (void)flags;
   struct simgpu_state* state = simgpu_attach();
   if (state == NULL) return NVML_DRIVER_NOT_LOADED;

@@ -301,7 +301,7 @@ int simgpu_visible(struct simgpu_state* state, int vendor, const char* list, int
     int index = named(state, vendor, at, length);
     if (index < 0 || count == SIMGPU_DEVICES) break;
     for (int i = 0; i < count; ++i) {
-      if (found[i] == index) return 0;  // Named twice: the driver then shows none.
+      if (found[i] == index) return SIMGPU_NAMED_TWICE;
     }
     found[count++] = index;
     at = next;

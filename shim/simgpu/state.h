@@ -103,5 +103,6 @@ void simgpu_tell(struct simgpu_state* state, int device, int xid, bool double_bi
 int simgpu_strike(struct simgpu_state* state, int device, const char* function, bool* sticky);
 
 /// The devices that a list like CUDA_VISIBLE_DEVICES leaves over, in its order: indices of `devices`. Returns how many; `list`
-/// may be null. As the real driver does, it stops at the first entry that is none.
+/// may be null. As the real driver does, it stops at the first entry that is none, and refuses a list that names one twice.
+enum { SIMGPU_NAMED_TWICE = -1 };
 int simgpu_visible(struct simgpu_state* state, int vendor, const char* list, int* found);

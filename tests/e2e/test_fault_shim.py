@@ -44,7 +44,16 @@ class Bench:
         return done.stdout
 
     def python(self, code: str, *words: str, **more: str) -> str:
-        return self.run(sys.executable, "-c", "from cuda_basics import *\n" + textwrap.dedent(code), *words, **more)
+        # Python 3.12 warns of forks of programs with threads, and drivers start some.
+        return self.run(
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            "from cuda_basics import *\n" + textwrap.dedent(code),
+            *words,
+            **more,
+        )
 
     def build(self, name: str, *flags: str, output: Optional[str] = None) -> str:
         target = self.folder / (output or name.partition(".")[0])

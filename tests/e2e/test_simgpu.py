@@ -221,7 +221,7 @@ def test_the_list_of_visible_devices_where_there_is_one(one, visible, count):
         uuid = "import pynvml as n\nn.nvmlInit()\nprint(n.nvmlDeviceGetUUID(n.nvmlDeviceGetHandleByIndex(0))[:12])"
         visible = run_on(one, uuid).strip()
     out = run_on(one, BASICS + "print(driver.cuInit(0)[0].value or ok(driver.cuDeviceGetCount()))", CUDA_VISIBLE_DEVICES=visible)
-    assert int(out) == (count or 100)
+    assert int(out) == (101 if visible == "0,0" else count or 100)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_the_list_of_visible_devices_where_there_is_one(one, visible, count):
 )
 def test_the_list_of_visible_devices(two, visible, count):
     out = run_on(two, BASICS + "print(driver.cuInit(0)[0].value or ok(driver.cuDeviceGetCount()))", CUDA_VISIBLE_DEVICES=visible)
-    assert int(out) == (count or 100)
+    assert int(out) == (101 if visible == "0,0" else count or 100)
 
 
 @on_both
@@ -294,7 +294,7 @@ def test_out_of_memory_by_command_and_by_size(two):
 
 
 @on_both
-@pytest.mark.parametrize(("kernel", "code", "xid"), [("wild", 700, 31), ("trap", 715, 13), ("device_assert", 710, 43)])
+@pytest.mark.parametrize(("kernel", "code", "xid"), [("wild", 700, 31), ("trap", 719, 43), ("device_assert", 710, 43)])
 def test_a_kernel_that_fails_poisons_the_context_until_the_process_ends(one, kernel, code, xid):
     out = run_on(
         one,
@@ -310,8 +310,72 @@ calls = driver.cuCtxSynchronize(), driver.cuMemAlloc(1), driver.cuDevicePrimaryC
 print(*(int(call[0]) for call in calls), "XID", n.nvmlEventSetWait_v2(events, 10000).eventData)
 """,
     )
-    assert out == f"{code} {code} {code} {code} XID {xid}\n"
+    assert out == f"{code} {code} 0 709 XID {xid}\n"
     run_on(one, BASICS + "context()\nok(driver.cuMemAlloc(1))")
+
+
+@on_both
+@pytest.mark.parametrize(
+    ("steps", "codes"),
+    [
+        ("driver.cuDevicePrimaryCtxReset(0), driver.cuDevicePrimaryCtxReset(0), driver.cuDevicePrimaryCtxRetain(0)", "0 0 700"),
+        ("driver.cuDevicePrimaryCtxRelease(0), driver.cuMemAlloc(1), driver.cuDevicePrimaryCtxRetain(0)", "0 709 700"),
+        ("driver.cuDevicePrimaryCtxRetain(0), driver.cuMemAlloc(1), driver.cuCtxCreate(None, 0, 0)", "0 700 700"),
+        ("driver.cuCtxSetCurrent(other), driver.cuMemAlloc(1), driver.cuCtxDestroy(other)", "0 700 0"),
+        ("driver.cuCtxGetDevice(), driver.cuCtxGetFlags(), driver.cuDeviceGetCount(), driver.cuMemGetInfo()", "0 0 0 700"),
+    ],
+)
+def test_nothing_but_its_end_helps_a_process_with_a_poisoned_context(one, steps, codes):
+    start = """
+first = context()
+other = ok(driver.cuCtxCreate(None, 0, 0))
+ok(driver.cuCtxSetCurrent(first))
+launch(b"wild")
+driver.cuCtxSynchronize()
+"""
+    assert run_on(one, BASICS + start + f"print(*(int(call[0]) for call in ({steps})))") == codes + "\n"
+
+
+@on_both
+def test_a_context_that_has_ended(one):
+    steps = "driver.cuMemAlloc(1), driver.cuCtxSynchronize(), driver.cuCtxGetDevice(), driver.cuDevicePrimaryCtxRelease(0)"
+    out = run_on(
+        one,
+        BASICS
+        + f"""
+context()
+ok(driver.cuDevicePrimaryCtxRelease(0))
+print(*(int(call[0]) for call in ({steps})))
+context()
+ok(driver.cuMemAlloc(1))
+other = ok(driver.cuCtxCreate(None, 0, 0))
+ok(driver.cuCtxDestroy(other))
+print(int(driver.cuMemAlloc(1)[0]))
+""",
+    )
+    assert out == "709 709 0 201\n0\n"
+
+
+@on_both
+def test_nvml_has_to_be_started_again_in_a_fork(one):
+    out = run_on(
+        one,
+        """
+        import os, pynvml as n
+        n.nvmlInit()
+        child = os.fork()
+        if child == 0:
+            try:
+                n.nvmlDeviceGetHandleByIndex(0)
+            except n.NVMLError as error:
+                print(type(error).__name__, flush=True)
+            n.nvmlInit()
+            print(n.nvmlDeviceGetMemoryInfo(n.nvmlDeviceGetHandleByIndex(0)).total > 0, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        """,
+    )
+    assert out == "NVMLError_Uninitialized\nTrue\n"
 
 
 def test_a_poisoned_context_leaves_those_of_other_devices_alone(two):
