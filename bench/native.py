@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
             "xargs -P2": lambda: xargs(program, tests),
             "ctest -j2": lambda: ctest(folder, program, tests),
             "holdfast run, a process a test": lambda: holdfast(folder, program),
-            "holdfast run --hf-isolate=worker": lambda: holdfast(folder, program, "--hf-isolate=worker"),
+            "holdfast run, batches (--hf-isolate=worker)": lambda: holdfast(folder, program, "--hf-isolate=worker"),
         }
         floor = 0.0
         for title, way in ways.items():
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
             way()
             seconds = time.perf_counter() - begun
             floor = floor or seconds
-            print(f"{title:34} {seconds:6.2f} s  {seconds / floor:5.2f}", flush=True)
+            print(f"{title:42} {seconds:6.2f} s  {seconds / floor:5.2f}", flush=True)
     return 0
 
 

@@ -22,6 +22,9 @@ constexpr double kMemoryInterval = 0.1;
 // Tests that a worker is told of at once, and the seconds that they take together: what it crashes on costs the others a wait.
 constexpr std::size_t kAhead = 16;
 constexpr double kAheadSeconds = 0.02;
+// Of tests that can share a process of their program (targets/batch.py, which ends it after a second).
+constexpr std::size_t kBatch = 64;
+constexpr double kBatchSeconds = 0.25;
 
 // Seconds after which a running test is worth a line.
 constexpr double kTellAfter = 0.5;
@@ -234,6 +237,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.hides_gpus = demand.value("gpus", -1) == 0;
       test.own = item.value("own", false);
       test.program = item.value("program", false);
+      test.batch = item.value("batch", -1);
       test.faulted = item.value("faulted", false);
       test.leaks = item.value("leaks", "");
       test.ranks = demand.value("ranks", 0);
@@ -419,6 +423,7 @@ SlotHost Dispatcher::slot_host() {
   host.on_idle = [this](int slot) { give_work(slot); };
   host.on_finished = [this](Attempt attempt) { on_finished(std::move(attempt)); };
   host.on_abandoned = [this](std::size_t test, int slot) { on_abandoned(test, slot); };
+  host.on_apart = [this](std::size_t test) { on_apart(test); };
   host.on_ask = [this](int slot) { on_ask(slot); };
   host.on_went_on = [this](std::size_t test, int slot) { tell_if_it_takes_long(test, slot); };
   host.on_scope_ready = [this](int slot, int scope, const wire::Json& ready) { on_scope_ready(slot, scope, ready); };
@@ -592,18 +597,34 @@ void Dispatcher::on_ask(int slot) {
   if (!next.empty() && !go) reserved_[slot] = next.front();
 }
 
-// Tests that earlier runs knew to be over in no time are not worth a question each.
+// Tests that earlier runs knew to be over in no time are not worth a question each. Those that can share a process of their
+// program are taken to be quick until that is known to be wrong.
 void Dispatcher::announce_quick_ones(int slot, std::vector<Order>& next) {
   double seconds = 0;
-  while (!next.empty() && next.size() < kAhead) {
+  while (!next.empty()) {
     const Test& last = tests_[next.back().test];
-    seconds += last.usual < 0 ? kAheadSeconds : last.usual;
+    bool batch = last.batch >= 0;
+    double most = batch ? kBatchSeconds : kAheadSeconds;
+    if (next.size() >= (batch ? kBatch : kAhead)) return;
+    seconds += last.usual >= 0 ? last.usual : batch ? 0 : most;
     std::optional<std::size_t> test = queue_.plain_next(slot);
-    if (!test || !needs_of(*test).empty() || tests_[*test].usual < 0 || seconds + tests_[*test].usual > kAheadSeconds) return;
+    if (!test || !needs_of(*test).empty()) return;
+    const Test& following = tests_[*test];
+    if (batch ? following.batch != last.batch : following.usual < 0) return;
+    if (seconds + std::max(0.0, static_cast<double>(following.usual)) > most) return;
     if (queue_.take(slot, true) != test) return;
     std::optional<Order> order = begin_attempt(*test, slot);
     if (!order) return;
     next.push_back(*order);
+  }
+}
+
+// They take longer than it is worth: each is asked for from now on, unless earlier runs know it to be quick.
+void Dispatcher::on_apart(std::size_t test) {
+  int batch = tests_[test].batch;
+  if (batch < 0) return;
+  for (Test& one : tests_) {
+    if (one.batch == batch) one.batch = -1;
   }
 }
 

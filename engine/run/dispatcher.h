@@ -81,14 +81,15 @@ class Dispatcher {
     float usual = -1;          ///< Seconds that it took in earlier runs; negative if nobody knows.
     int attempts = 0;
     bool settled = false;
-    bool urgent = false;               ///< It waits for its second judgement.
-    bool hides_gpus = false;           ///< It is to see none.
-    bool program = false;              ///< It is a program, which has a process to itself wherever it is started.
-    bool own = false;                  ///< Its mark insists on a process of its own.
-    bool faulted = false;              ///< Faults are injected into it: its failure says nothing of devices.
-    std::uint32_t needs = 0;           ///< Which resources: a number in needs_.
-    int scope = Tree::kNone;           ///< The innermost one around it, of those that are set up for many tests.
-    double setup = 0;                  ///< Seconds for which scopes were set up when it was to begin.
+    bool urgent = false;      ///< It waits for its second judgement.
+    bool hides_gpus = false;  ///< It is to see none.
+    int batch = -1;           ///< Those with the same number can share a process of their program; -1: it can with none.
+    bool program = false;     ///< It is a program, which has a process to itself wherever it is started.
+    bool own = false;         ///< Its mark insists on a process of its own.
+    bool faulted = false;     ///< Faults are injected into it: its failure says nothing of devices.
+    std::uint32_t needs = 0;  ///< Which resources: a number in needs_.
+    int scope = Tree::kNone;  ///< The innermost one around it, of those that are set up for many tests.
+    double setup = 0;         ///< Seconds for which scopes were set up when it was to begin.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
     int ranks = 0;      ///< Of MPI; 0 for a test that has none.
@@ -139,6 +140,7 @@ class Dispatcher {
   void on_ask(int slot);
   void on_worker_ended(const WorkerEnd& end);
   void on_abandoned(std::size_t test, int slot);
+  void on_apart(std::size_t test);
   void drop_reserved(int slot);
   void on_broken(int slot, const std::string& reason);
   bool keep(const Status& status);

@@ -231,7 +231,8 @@ std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::stri
   if (may_blame_devices(attempt)) return kOtherDevice;
   if (may_blame_resources(attempt.lost, tests_[attempt.test].earlier)) return kResourceLost;
   const Test& test = tests_[attempt.test];
-  if (attempt.reused && !attempt.before.empty() && !test.program && !queue_.shares_scope(attempt.test)) return kJudgedAgain;
+  bool had_others = test.program ? attempt.evidence.batched : !attempt.before.empty() && !queue_.shares_scope(attempt.test);
+  if (attempt.reused && had_others) return kJudgedAgain;
   return may_retry(verdict, test.earlier, test.retries != nullptr ? *test.retries : retries_) ? kRetried : "";
 }
 

@@ -424,6 +424,8 @@ void Slot::on_test_frame(wire::Json frame) {
       frame.erase(reports);
     }
     attempt_.evidence.leaks = read_leaks(frame);
+    attempt_.evidence.batched = frame.value("batched", false);
+    attempt_.own_seconds = wire::number(frame, "seconds", -1);
     if (auto program = frame.find("program"); program != frame.end() && program->is_object()) {
       double status = wire::number(*program, "status", 0);
       attempt_.evidence.program = exit_of_wait_status(status > 0 && status <= UINT16_MAX ? static_cast<int>(status) : 0);
@@ -611,7 +613,7 @@ void Slot::wait_for_kill(int tries) {
 
 Attempt Slot::take_attempt() {
   read_stream();
-  attempt_.duration = monotonic() - begun_;
+  attempt_.duration = attempt_.own_seconds >= 0 ? attempt_.own_seconds : monotonic() - begun_;
   attempt_.evidence.slate = slate();
   loop_.cancel(sample_timer_);
   return std::exchange(attempt_, Attempt{});

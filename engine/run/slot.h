@@ -60,6 +60,7 @@ struct Attempt {
   bool reused = false;              ///< It ran in a worker,
   std::vector<std::size_t> before;  ///< after these tests (only filled in where it did not go well).
   double duration = 0;              ///< Seconds.
+  double own_seconds = -1;          ///< What it says of that itself, since others ran in its program as well.
   std::uint64_t memory = 0;         ///< Bytes that its process grew by at most; 0 for one that ran in a worker.
   std::uint64_t vram = 0;           ///< Bytes that it had at most of one GPU, as far as anybody saw.
   Suspicion suspicion;
@@ -104,6 +105,8 @@ struct SlotHost {
   std::function<void(int slot)> on_idle;
   std::function<void(Attempt attempt)> on_finished;
   std::function<void(std::size_t test, int slot)> on_abandoned;
+  /// Before the call of `on_finished` for that test: those that were to share its program are better run by themselves.
+  std::function<void(std::size_t test)> on_apart;
   /// A scope has been set up, and this is what its process says of it (protocol/README.md, `ready`). With a `reason` it cannot
   /// be forked, and is the slot's worker now.
   std::function<void(int slot, int scope, const wire::Json& ready)> on_scope_ready;

@@ -37,6 +37,11 @@ void Slot::on_done_in_worker() {
   loop_.cancel(timer_);
   attempt_.evidence.lives_on = true;
   poisoned_ = attempt_.done.value("poisoned", false);
+  // Tests that were to run in one program do not: others may be free to run them.
+  if (attempt_.done.value("apart", false)) {
+    poisoned_ = true;
+    if (host_.on_apart) host_.on_apart(attempt_.test);
+  }
   if (!is_good(attempt_.evidence.pytest_verdict)) attempt_.before = current_->ran;
   current_->ran.push_back(attempt_.test);
   current_->began.push_back(begun_);

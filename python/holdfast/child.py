@@ -209,6 +209,7 @@ class TestRunner:
             os._exit(3)
         try:
             if self._ran_quickly(item):
+                _add_batch(done, item)
                 return done
             self.slate.enter(SETUP)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
@@ -221,6 +222,7 @@ class TestRunner:
         self._leave_if_not_owner()
         if (program := getattr(item, "holdfast_program", None)) is not None:
             done["program"] = program
+        _add_batch(done, item)
         if self.session.shouldstop or self.session.shouldfail:
             done["stop"] = str(self.session.shouldstop or self.session.shouldfail)
         return done
@@ -234,7 +236,8 @@ class TestRunner:
         start, begun = time.time(), time.perf_counter()
         if not run():
             return False
-        duration = time.perf_counter() - begun
+        shared: Any = getattr(item, "holdfast_seconds", None)
+        duration = time.perf_counter() - begun if shared is None else float(shared)
         end = start + duration
         for when, took, begin, stop in (("setup", 0.0, start, start), ("call", duration, start, end), ("teardown", 0.0, end, end)):
             self._held.append({"when": when, "duration": took, "start": begin, "stop": stop})
@@ -385,6 +388,16 @@ class Initialiser:
         leaks = self.runner.leaks
         with leaks.not_counting() if leaks is not None else contextlib.nullcontext():
             self.rank.initialise()
+
+
+def _add_batch(done: wire.Frame, item: pytest.Item) -> None:
+    """Of a program that may have run other tests as well (targets/batch.py)."""
+    if getattr(item, "holdfast_batched", False):
+        done["batched"] = True
+    if (seconds := getattr(item, "holdfast_seconds", None)) is not None:
+        done["seconds"] = seconds
+    if getattr(item, "holdfast_apart", False):
+        done["apart"] = True
 
 
 def failed_subtests(config: pytest.Config) -> bool:

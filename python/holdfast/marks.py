@@ -46,6 +46,8 @@ def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     if getattr(item, "holdfast_is_program", False):
         # It has a process of its own whatever process of ours waits for it, and nothing that ran there before can be to blame.
         wishes["program"] = True
+        if (number := item.holdfast_batch()) is not None:  # type: ignore[attr-defined]
+            wishes["batch"] = number
         isolation = "worker" if isolation == "test" else isolation
     ranks = ranks_of(item)
     if ranks is None and not _NAMES.intersection(mark_names(item)) and not benchmark.is_here(item.config):

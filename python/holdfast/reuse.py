@@ -46,6 +46,8 @@ class Worker:
             runner.take_resources(going)
             runner.test = int(going["test"])
             item = runner.item_of(going)
+            if (follow := getattr(item, "holdfast_follow", None)) is not None:
+                follow([runner.item_of(frame) for frame in self._coming])
             began = _cpu()
             if runner.rank is not None:
                 runner.rank.begin(going["mpi"])
@@ -68,8 +70,8 @@ class Worker:
                 runner.report_done(done)
             cov.save_now_and_then(runner.config)
             following = self._next
-            if done.get("poisoned"):
-                self._end_poisoned()
+            if done.get("poisoned") or done.get("apart"):
+                self._end_early()
             went_on = following is not None and following.get("go")
             going = {**(following or {}), "t": "go"} if went_on else runner.hear("go", "end")
         runner.slate.enter(TEARDOWN)
@@ -96,8 +98,8 @@ class Worker:
             leaks = [{"kind": "mpi", "text": text} for text in left]
             runner.send({"t": "settled", "test": runner.test, "spent": not good, "leaks": leaks})
 
-    def _end_poisoned(self) -> NoReturn:
-        """Nothing more runs here. What was set up for several tests is torn down as far as it can be without a device."""
+    def _end_early(self) -> NoReturn:
+        """Nothing more runs here. What was set up for several tests is torn down as far as it can be, after a device has been lost."""
         self._coming.clear()
         while self.runner.hear("go", "end")["t"] != "end":
             pass

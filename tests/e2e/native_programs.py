@@ -23,7 +23,7 @@ class Programs:
         self._built: dict[str, Future[Path]] = {}
 
     def path(self, name: str) -> Path:
-        """googletest, ends, odd (all of GoogleTest), catch2, catch2-v3, doctest."""
+        """googletest, ends, odd, batch (all of GoogleTest), catch2, catch2-v3, doctest."""
         if name not in self._built:
             self._built[name] = self._pool.submit(self._build, name)
         return self._built[name].result()
@@ -31,7 +31,7 @@ class Programs:
     def _build(self, name: str) -> Path:
         made = self.folder / name
         command = ["g++", "-std=c++17", "-g1", "-o", str(made), str(SOURCES / f"{name.removesuffix('-v3')}.cc")]
-        if name in ("googletest", "ends", "odd"):
+        if name in ("googletest", "ends", "odd", "batch"):
             command += ["-lgtest", *([] if name == "odd" else ["-lgtest_main"]), "-pthread"]
         if name == "catch2-v3":
             if not (CATCH2_V3 / "complete").exists():

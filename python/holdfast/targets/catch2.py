@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 from xml.etree import ElementTree
 
 from holdfast.targets.ask import Answer, ask, last_words
 from holdfast.targets.model import NoTarget, Program, Test, Told
-from holdfast.targets.xml_report import told_by
+from holdfast.targets.xml_report import begun_last, told_by, told_each_by
 
+__all__ = ["batch_of", "begun_last", "is_in", "report_options", "tests_of", "together", "told", "told_each"]
 KIND = "Catch2"
 _TAG = re.compile(r"\[([^\]]*)\]")
 # Of a test specification; a backslash takes its meaning away (Catch2's command-line documentation). A dash begins an option.
@@ -39,6 +41,19 @@ def report_options(file: str) -> list[str]:
 def told(file: Path) -> Optional[Told]:
     """None where it has not written its report to the end."""
     return told_by(file, "OverallResult", "success")
+
+
+def told_each(file: Path) -> Optional[dict[str, Told]]:
+    return told_each_by(file, "OverallResult", "success")
+
+
+def together(tests: Sequence[Test]) -> list[str]:
+    return [tests[0].command[0], ",".join(test.command[1] for test in tests)]
+
+
+def batch_of(test: Test) -> Optional[str]:
+    # The one whose name cannot be told exactly may be several.
+    return test.command[0] if len(test.command) == 2 and not test.command[1].startswith("*") else None
 
 
 def _new(path: str, seconds: float) -> list[Test]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 from xml.etree import ElementTree
 
 from holdfast.targets.ask import ask, last_words
 from holdfast.targets.model import NoTarget, Program, Test, Told
-from holdfast.targets.xml_report import told_by
+from holdfast.targets.xml_report import begun_last, told_by, told_each_by
 
+__all__ = ["batch_of", "begun_last", "is_in", "report_options", "tests_of", "together", "told", "told_each"]
 KIND = "doctest"
 
 
@@ -43,6 +45,22 @@ def report_options(file: str) -> list[str]:
 def told(file: Path) -> Optional[Told]:
     """None where it has not written its report to the end."""
     return told_by(file, "OverallResultsAsserts", "test_case_success")
+
+
+def told_each(file: Path) -> Optional[dict[str, Told]]:
+    return told_each_by(file, "OverallResultsAsserts", "test_case_success")
+
+
+def together(tests: Sequence[Test]) -> list[str]:
+    path, sensitive, _, *filters = tests[0].command
+    names = ",".join(test.command[2].partition("=")[2] for test in tests)
+    return [path, sensitive, f"--test-case={names}", *filters]
+
+
+def batch_of(test: Test) -> Optional[tuple[str, ...]]:
+    # Those of one file and one suite. What has more than its name as a name, or means others, too, is run by itself.
+    exact = test.command[2:3] == (f"--test-case={_literal(test.name)}",) and not set("*?") & set(test.name)
+    return (test.command[0], *test.command[3:]) if exact else None
 
 
 def _named(one: dict[str, str], counts: Counter[str]) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 from holdfast.targets.ask import ask, last_words
 from holdfast.targets.model import NoTarget, Program, Test, Told
@@ -42,15 +44,48 @@ def report_options(file: str) -> list[str]:
 def told(file: Path) -> Optional[Told]:
     """None where it has not written its report to the end."""
     try:
-        said = json.loads(file.read_bytes())
-        cases = [one for suite in said["testsuites"] for one in suite["testsuite"]]
-        failures = tuple(failure["failure"].replace("\n", ": ", 1) for one in cases for failure in one.get("failures", ()))
-        # Tests that its filter leaves out are not told.
-        skips = [one for one in cases if one.get("result") == "SKIPPED"]
-        words = [skip.get("message", "") for one in skips for skip in one.get("skipped", ())]
-        return Told(len(cases), not failures, failures, ("; ".join(words) or "GTEST_SKIP()") if skips and not failures else None)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _told([one for suite in json.loads(file.read_bytes())["testsuites"] for one in suite["testsuite"]])
+    except _NOT_WRITTEN:
         return None
+
+
+def told_each(file: Path) -> Optional[dict[str, Told]]:
+    """By name, of several that one process has run."""
+    try:
+        suites = json.loads(file.read_bytes())["testsuites"]
+        return {f"{suite['name']}.{one['name']}": _told([one]) for suite in suites for one in suite["testsuite"]}
+    except _NOT_WRITTEN:
+        return None
+
+
+def together(tests: Sequence[Test]) -> list[str]:
+    """What runs them one after the other in one process."""
+    return [tests[0].command[0], "--gtest_filter=" + ":".join(test.name for test in tests)]
+
+
+def batch_of(test: Test) -> Optional[str]:
+    """Tests with the same answer can be run together; None for one that cannot. A name that was found twice says nothing."""
+    return test.command[0] if test.command[1:] == (f"--gtest_filter={test.name}",) else None
+
+
+def begun_last(_file: Path, output: str) -> Optional[str]:
+    """By its own words. A test can say them, too: what they name is run again by itself."""
+    found = _RUNS.findall(output)
+    return found[-1] if found else None
+
+
+_RUNS = re.compile(r"^\[ RUN      \] (\S+)$", re.MULTILINE)
+_NOT_WRITTEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
+
+
+def _told(cases: list[dict[str, Any]]) -> Told:
+    failures = tuple(failure["failure"].replace("\n", ": ", 1) for one in cases for failure in one.get("failures", ()))
+    # Tests that its filter leaves out are not told.
+    skips = [one for one in cases if one.get("result") == "SKIPPED"]
+    words = [skip.get("message", "") for one in skips for skip in one.get("skipped", ())]
+    skipped = ("; ".join(words) or "GTEST_SKIP()") if skips and not failures else None
+    seconds = sum(float(str(one.get("time", "0s")).rstrip("s")) for one in cases)
+    return Told(len(cases), not failures, failures, skipped, seconds)
 
 
 def _test(path: str, suite: dict[str, str], one: dict[str, str]) -> Test:

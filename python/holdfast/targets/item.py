@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from typing import Any, Optional, Union
+from collections.abc import Sequence
+from typing import Any, Callable, Optional, Union
 
 import pytest
 
 from holdfast import crash
+from holdfast.targets import batch
 from holdfast.targets.model import Test
 from holdfast.targets.running import Outcome, run
 
@@ -39,6 +42,14 @@ class NativeItem(pytest.Item):
         super().__init__(**given)
         self.test = test
         self._kind = str(self.parent.kind)  # type: ignore[union-attr]
+        # Tests with the same one may share a process with those that follow them in a worker (batch.py); None for none.
+        self._batch = batch.key_of(self._kind, test) if not _wishes(test) else None
+        self._coming: Sequence[pytest.Item] = ()
+        # Whether its outcome came from such a process, where it did not pass, and what it took there.
+        self.holdfast_batched = False
+        self.holdfast_seconds: Optional[float] = None
+        # Whether such processes take too long: the engine is to give those that follow to others.
+        self.holdfast_apart = False
         # What holdfast_run() has seen, for runtest().
         self._came: Optional[tuple[Union[Outcome, KeyboardInterrupt], str]] = None
         self.holdfast_is_program = True
@@ -84,6 +95,24 @@ class NativeItem(pytest.Item):
         self._came = (outcome, said)
         return False
 
+    def holdfast_batch(self) -> Optional[int]:
+        """Those with the same number may share a process."""
+        alone = (
+            not self._suite.has_batches
+            or self._batch is None
+            or any(mark.name == "holdfast" for mark in self.iter_markers())
+            or not self._is_quick()
+        )
+        return None if alone else self._suite.number_of(self._batch)
+
+    def holdfast_follow(self, coming: Sequence[pytest.Item]) -> None:
+        """Before it runs: what this process runs next."""
+        self._coming = coming
+
+    @property
+    def _suite(self) -> Any:
+        return self.parent
+
     def _is_quick(self) -> bool:
         """Whether of a pass nobody wants to know more than that."""
         marks = any(mark.name in ("skip", "skipif", "xfail", "usefixtures") for mark in self.iter_markers())
@@ -121,8 +150,34 @@ class NativeItem(pytest.Item):
             said.append(self._read_output())
             return "".join(said)
 
-        outcome = run(self._kind, self.test, output)
+        outcome = self._of_batch(output) or run(self._kind, self.test, output)
         return outcome, output() if outcome.verdict == "" else "".join(said)
+
+    def _of_batch(self, output: Callable[[], str]) -> Optional[Outcome]:
+        """What came of it in a process that it shares with those that follow it; that process runs when the first of them is to run."""
+        self.holdfast_batched, self.holdfast_seconds, self.holdfast_apart = False, None, False
+        coming, self._coming = self._coming, ()
+        if self._suite.batch_end is None or self.test.name not in self._suite.batch_end.tests:
+            self._suite.batch_end = self._run_batch(coming, output)
+        end: Optional[batch.End] = self._suite.batch_end
+        if end is None:
+            return None
+        outcome = end.outcomes.pop(self.test.name, None)
+        if outcome is not None:
+            self.holdfast_batched = outcome.verdict not in ("passed", "skipped")
+            self.holdfast_seconds = end.seconds.get(self.test.name)
+        return outcome
+
+    def _run_batch(self, coming: Sequence[pytest.Item], output: Callable[[], str]) -> Optional[batch.End]:
+        mine = (self._suite, self._batch)
+        others = itertools.takewhile(lambda item: isinstance(item, NativeItem) and (item._suite, item._batch) == mine, coming)
+        tests = batch.fitting([self.test, *(item.test for item in others if isinstance(item, NativeItem))])
+        if self._batch is None or len(tests) < 2 or not self._suite.has_batches:
+            return None
+        end = batch.run_batch(self._kind, tests, batch.LIMIT, output)
+        if end.too_slow:
+            self.holdfast_apart, self._suite.has_batches = True, False
+        return end
 
     def _read_output(self) -> str:
         """Of this phase so far; empty where it is not captured."""

@@ -74,6 +74,7 @@ class Told:
     good: bool
     failures: tuple[str, ...] = ()
     skipped: Optional[str] = None  # Why.
+    seconds: Optional[float] = None  # Where it says so.
 
 
 @dataclass(frozen=True)

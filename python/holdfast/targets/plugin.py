@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
+from holdfast.options import isolation_of
+from holdfast.targets.batch import End
 from holdfast.targets.find import SECONDS, tests_in
 from holdfast.targets.item import NativeItem
 from holdfast.targets.model import NoTarget, Test
@@ -26,6 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 _TARGETS = pytest.StashKey[dict[str, list[str]]]()
+_BATCHES = pytest.StashKey[dict[tuple[str, object], int]]()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -44,6 +47,14 @@ class NativeSuite(pytest.File):
     def __init__(self, *, kind: str, word: str, **given: Any) -> None:
         super().__init__(**given)
         self.kind, self.word = kind, word
+        # Of the last process with several tests, in this process (batch.py), and whether there are to be any.
+        self.batch_end: Optional[End] = None
+        self.has_batches = isolation_of(self.config) == "worker"
+
+    def number_of(self, key: object) -> int:
+        """The same for the same key of the same target, and for no other."""
+        numbers = self.config.stash.setdefault(_BATCHES, {})
+        return numbers.setdefault((self.nodeid, key), len(numbers))
 
     def collect(self) -> Iterable[NativeItem]:
         try:

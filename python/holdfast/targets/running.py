@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from holdfast.targets.notes import Notes, memory_file
 from holdfast.targets.resources import resources_for
 
 # By kind (find.py): what has a report of its own.
-_REPORTS: dict[str, ModuleType] = {"gtest": googletest, "catch2": catch2, "doctest": doctest}
+REPORTS: dict[str, ModuleType] = {"gtest": googletest, "catch2": catch2, "doctest": doctest}
 
 
 @dataclass(frozen=True)
@@ -37,28 +38,34 @@ def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
     """It inherits what this process has open as 1 and 2. `output`: what it has written there."""
     if missing := next((file for file in test.needs_files if not os.path.exists(os.path.join(test.folder, file))), None):
         return Outcome("failed", f"{missing} is not there, which it needs (REQUIRED_FILES)")
-    reporting = _REPORTS.get(kind)
+    reporting = REPORTS.get(kind)
     try:
         if reporting is None:
-            ended = _run(list(test.command), test)
+            ended = run_program(list(test.command), test)
             return ended if os.WIFSIGNALED(ended.status) else _judged(test.expected, ended.status, output)
         with memory_file("holdfast-report") as number:
             # Not by a descriptor of the program: a test may close all that it finds. On a disk it would cost more than many a test.
             file = Path(f"/proc/{os.getpid()}/fd/{number}")
-            ended = _run([*test.command, *reporting.report_options(str(file))], test)
+            ended = run_program([*test.command, *reporting.report_options(str(file))], test)
             return ended if os.WIFSIGNALED(ended.status) else _reported(reporting.told(file), ended.status, output)
     except OSError as problem:
         return Outcome("failed", f"{test.command[0]} {why_not_run(test.command[0], problem)}")
 
 
-def _run(command: list[str], test: Test) -> Outcome:
-    """Raises OSError."""
+class OutOfTime(Exception):
+    """It was ended."""
+
+
+def run_program(command: list[str], test: Test, limit: Optional[float] = None) -> Outcome:
+    """How it has ended. Raises OSError, OutOfTime (after `limit` seconds)."""
     with contextlib.closing(Notes(os.path.join(test.folder, command[0]))) as notes:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, cwd=test.folder or None, env=notes.environment(_environment(test)),
             pass_fds=notes.descriptors,
         )  # fmt: skip
         try:
+            if limit is not None and not _ends_within(process.pid, limit):
+                raise OutOfTime
             code = process.wait()
         except BaseException:
             # At a deadline: it is not to be taken for something that the test has left behind.
@@ -67,6 +74,17 @@ def _run(command: list[str], test: Test) -> Outcome:
             raise
         note, stacks = notes.read()
         return Outcome("", status=-code if code < 0 else code << 8, note=note, stacks=stacks)
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
+    """Popen.wait() with a limit looks again and again, and would find many a quick end late."""
+    ends = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(ends, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(ends)
 
 
 def _environment(test: Test) -> dict[str, str]:
@@ -83,11 +101,15 @@ def _reported(told: Optional[Told], status: int, output: Callable[[], str]) -> O
         return Outcome("", status=status)
     if told.cases == 0:
         return Outcome("failed", "it has run no test: has the program changed since it told its tests?")
+    outcome = outcome_of(told, output)
+    return outcome if status == 0 or outcome.verdict != "passed" else Outcome("", status=status)
+
+
+def outcome_of(told: Told, output: Callable[[], str] = str) -> Outcome:
+    """By its own report alone."""
     if not told.good:
         return Outcome("failed", "\n\n".join(told.failures) or output().strip() or "it says that the test has failed, and not why")
-    if told.skipped is not None:
-        return Outcome("skipped", told.skipped)
-    return Outcome("passed") if status == 0 else Outcome("", status=status)
+    return Outcome("skipped", told.skipped) if told.skipped is not None else Outcome("passed")
 
 
 def _judged(expected: Expected, status: int, output: Callable[[], str]) -> Outcome:

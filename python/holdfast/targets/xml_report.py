@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Optional
 from xml.etree import ElementTree
@@ -13,8 +16,28 @@ def told_by(file: Path, result: str, good: str) -> Optional[Told]:
     """None where it has not been written to the end. `result`: the element that ends each test, whose attribute `good` says whether it
     has passed."""
     cases = _cases_in(file)
+    return _told(cases, result, good) if cases is not None else None
+
+
+def told_each_by(file: Path, result: str, good: str) -> Optional[dict[str, Told]]:
+    """By name, of several that one process has run. Those that share a name are left out."""
+    cases = _cases_in(file)
     if cases is None:
         return None
+    names = Counter(case.get("name", "") for case in cases)
+    return {name: _told([case], result, good) for case in cases if names[name := case.get("name", "")] == 1}
+
+
+def begun_last(file: Path, _output: str) -> Optional[str]:
+    """Of a report that may break off."""
+    try:
+        found = re.findall(r'<TestCase [^>]*?name="([^"]*)"', file.read_text(errors="surrogateescape"))
+    except OSError:
+        return None
+    return html.unescape(found[-1]) if found else None
+
+
+def _told(cases: list[ElementTree.Element], result: str, good: str) -> Told:
     results = [one for case in cases for one in case.findall(result)]
     passed = bool(cases) and len(results) == len(cases) and all(one.get(good) == "true" for one in results)
     skips = [_text_of(skip) for case in cases for skip in case.iter("Skip")] if passed else []
