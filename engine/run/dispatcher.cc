@@ -117,6 +117,8 @@ void Dispatcher::configure(const wire::Json& frame) {
   sternness_.leaks = frame.value("leaks", "report");
   sternness_.flaky_fails = frame.value("flaky_fails", false);
   retries_ = frame.value("retries", Retries{});
+  const wire::Json again = frame.value("again", wire::Json::object());
+  again_ = Again{again.value("times", 0), wire::number(again, "seconds", 0)};
   dealing_.dist = frame.value("dist", "dynamic");
   pins_ = frame.value("pin", false);
   const wire::Json gpus = frame.value("gpus", wire::Json::object());
@@ -560,7 +562,10 @@ std::optional<Order> Dispatcher::begin_attempt(std::size_t test, int slot) {
     return {};
   }
   judged_again_ -= std::exchange(state.urgent, false) ? 1 : 0;
-  if (!std::exchange(began_any_, true)) log_event("first_attempt", nlohmann::ordered_json::object());
+  if (!std::exchange(began_any_, true)) {
+    log_event("first_attempt", nlohmann::ordered_json::object());
+    again_.end = loop_.clock().now() + os::seconds(again_.seconds);
+  }
   Order order{test, ids_[test], state.limit, reuse, reuse ? 0 : state.memory};
   order.look = policy_on_leaks(test) != "ignore";
   lend(order, slot);

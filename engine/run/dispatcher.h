@@ -80,6 +80,7 @@ class Dispatcher {
     std::uint64_t memory = 0;  ///< Bytes that it declared.
     float usual = -1;          ///< Seconds that it took in earlier runs; negative if nobody knows.
     int attempts = 0;
+    int passes = 0;  ///< Where it runs again and again.
     bool settled = false;
     bool urgent = false;      ///< It waits for its second judgement.
     bool hides_gpus = false;  ///< It is to see none.
@@ -156,6 +157,10 @@ class Dispatcher {
   void finish_attempt(Attempt attempt);
   void decide(Attempt attempt);
   void conclude(Verdict verdict);
+  bool keep_for_another_round(Verdict& verdict);
+  [[nodiscard]] bool may_run_again(const Test& test) const;
+  void begin_round();
+  void tell_of_first_notes(Verdict& verdict);
   [[nodiscard]] const std::string& policy_on_leaks(std::size_t test) const {
     return tests_[test].leaks.empty() ? sternness_.leaks : tests_[test].leaks;
   }
@@ -332,6 +337,14 @@ class Dispatcher {
   bool pause_on_failure_ = false;  ///< -x and its like: after a failure nothing begins until the controller has seen it.
   int unseen_ = 0;                 ///< Failures that it has not seen yet.
   Sternness sternness_;
+  struct Again {
+    int times = 0;       ///< Runs of a test at most; 0: no limit, where there is one in
+    double seconds = 0;  ///< which no new run begins afterwards; 0: none.
+    os::Time end{};      ///< When that is.
+  };
+  Again again_;
+  std::vector<Verdict> waits_for_round_;
+  std::map<std::size_t, Verdict> first_notes_;  ///< Of tests that run again: the first run that had something to tell.
   Examiner examiner_;
   bool debug_ = false;  ///< What crashes or hangs is kept for the user.
   std::string wrap_;    ///< The tool that tests run under.

@@ -14,6 +14,11 @@ namespace holdfast::run {
 void Dispatcher::check_end() {
   if (!running_ || told_end_) return;
   broker_.tidy();
+  if (!waits_for_round_.empty() && (stopping_ || queue_.empty())) {
+    // Not from inside of a verdict.
+    loop_.call_after({}, [this] { begin_round(); });
+    return;
+  }
   if (is_unfinished() || !all_closed()) return;
   if (!outbox_.deliver()) return;  // A failure to keep them comes back here.
   told_end_ = true;
@@ -39,7 +44,7 @@ bool Dispatcher::is_unfinished() const {
   if (busy || kept || parked_ > 0 || !gangs_.empty() || (open && (tree_.any_live() || !held_.empty() || any_node_open())))
     return true;
   if (farm_ != nullptr) return !farm_->idle();
-  return !stopping_ && (more_ || !queue_.empty() || !reserved_.empty() || !staged_.empty());
+  return !stopping_ && (more_ || !queue_.empty() || !waits_for_round_.empty() || !reserved_.empty() || !staged_.empty());
 }
 
 void Dispatcher::stop(double grace) {

@@ -202,6 +202,10 @@ void Dispatcher::decide(Attempt attempt) {
   add_to_phase(attempt.reports, "setup", std::exchange(state.setup, 0));
   Verdict verdict{attempt.test,   std::move(record), std::move(notes),    std::move(attempt.reports), std::move(detail),
                   attempt.memory, attempt.vram,      attempt.usage.cpu(), attempt.usage.written};
+  if (keep_for_another_round(verdict)) {
+    wake_idle();
+    return;
+  }
   settle_around(attempt.test);
   if (!hold(verdict)) conclude(std::move(verdict));
   if (attempt.scope >= 0) on_setup_failed(attempt, false);
@@ -232,7 +236,8 @@ std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::stri
   if (may_blame_resources(attempt.lost, tests_[attempt.test].earlier)) return kResourceLost;
   const Test& test = tests_[attempt.test];
   bool had_others = test.program ? attempt.evidence.batched : !attempt.before.empty() && !queue_.shares_scope(attempt.test);
-  if (attempt.reused && had_others) return kJudgedAgain;
+  // One that has passed among others already (--hf-stress) fails now and then, whoever ran before it.
+  if (attempt.reused && had_others && test.passes == 0) return kJudgedAgain;
   return may_retry(verdict, test.earlier, test.retries != nullptr ? *test.retries : retries_) ? kRetried : "";
 }
 

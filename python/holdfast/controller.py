@@ -165,6 +165,7 @@ class Controller:
                 "strict": self.settings.strict,
                 "pause_on_failure": self._stops_at_failures(),
                 "retries": self.settings.retries,
+                "again": self.settings.again,
                 "leaks": self.settings.leaks,
                 "gpus": self.settings.gpus,
                 "debug": self.settings.debug,

@@ -80,6 +80,27 @@ def seconds(text: str) -> float:
     return number
 
 
+def times(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of runs; give 1 to 1000000")
+    return int(text)
+
+
+def duration(text: str) -> float:
+    """30s, 10m, 2h, or seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in _UNITS else (text, "s")
+    try:
+        found = float(number) * _UNITS[unit]
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give one as in 30s, 10m or 2h")
+    return found
+
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
 def deadlines(text: str) -> dict[str, float]:
     """`setup:30,exit:5` -> {"setup": 30.0, "exit": 5.0}."""
     found: dict[str, float] = {}
@@ -170,6 +191,14 @@ OPTIONS = (
         {},
         "tries again what ended so, in a fresh process (crashed, timeout, oom, exited, failed, error)",
         "CAUSE:N,...",
+    ),
+    _Option("--hf-stress", times, 0, "runs each test N times, round after round, or until it fails", "N"),
+    _Option(
+        "--hf-repeat-until",
+        duration,
+        0.0,
+        "runs all tests again and again until that time (30s, 10m, 2h) is over, each until it fails",
+        "TIME",
     ),
     _Option(
         "--hf-flaky", one_of("pass", "fail"), "pass", "what becomes of a test that passed only when it was tried again", "pass|fail"
@@ -295,6 +324,7 @@ class Settings:
     strict: bool
     retries: dict[str, int]
     flaky_fails: bool
+    again: dict[str, float]  # As in protocol/README.md, `configure`.
     timeout: float
     phases: dict[str, float]
     grace: float
@@ -420,6 +450,7 @@ def settings_of(config: pytest.Config) -> Settings:
         strict=is_strict(config),
         retries=values["hf_retry"],
         flaky_fails=values["hf_flaky"] == "fail",
+        again={"times": values["hf_stress"], "seconds": values["hf_repeat_until"]},
         # Nobody is hurried in a debugger.
         timeout=0.0 if interactive else DEFAULT_TIMEOUT if timeout is None else timeout,
         phases=dict.fromkeys(PHASES, 0.0) if interactive else values["hf_deadlines"],
@@ -465,6 +496,10 @@ def _refuse_conflicts(config: pytest.Config) -> None:
     fkit.refuse_both(config)
     if config.getoption("numprocesses", None):
         raise pytest.UsageError("--holdfast and pytest-xdist's -n both want to run the tests; use --hf-slots=N instead of -n N")
+    if value_of(config, config.option, OPTION["hf_retry"]):
+        for name in ("stress", "repeat-until"):
+            if value_of(config, config.option, OPTION[f"hf_{name.replace('-', '_')}"]):
+                raise pytest.UsageError(f"--hf-{name} looks for the failures that --hf-retry forgives; leave one of them out")
     if is_interactive(config.option) and value_of(config, config.option, OPTION["hf_wrap"]):
         raise pytest.UsageError(
             "--pdb and --trace need the terminal, which a test under --hf-wrap does not have; leave one of them out"

@@ -349,10 +349,12 @@ def _add_notes(result: Frame, reports: list[Any], earlier: list[str]) -> None:
     properties += [(f"holdfast_attempt_{number}", text) for number, text in enumerate(earlier, 1)]
     last.sections = [*last.sections, *((f"Holdfast: attempt {number}", text) for number, text in enumerate(earlier, 1))]
     last.user_properties = [*last.user_properties, *properties]
+    # pytest shows the sections of the report that has failed.
+    where = next((report for report in reports if report.outcome == "failed"), last)
+    if passes := result["detail"].get("passes"):
+        where.sections = [*where.sections, ("Holdfast: again and again", f"it passed {passes} time(s) before that")]
     findings = result["detail"].get("findings")
     if findings and (findings.get("errors") or result["verdict"] not in GOOD):
-        # pytest shows the sections of the report that has failed.
-        where = next((report for report in reports if report.outcome == "failed"), last)
         where.sections = [*where.sections, (f"Holdfast: {findings['tool']}", findings["text"])]
     leaked = leaks_of(result)
     if leaked:
