@@ -28,7 +28,7 @@ bool Dispatcher::keep_for_another_round(Verdict& verdict) {
     return false;
   }
   waits_for_round_.push_back(std::move(verdict));
-  if (queue_.empty()) loop_.call_after({}, [this] { begin_round(); });
+  loop_.call_after({}, [this] { begin_round(); });
   return true;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -379,3 +380,22 @@ def test_the_example(native, tmp_path):
         "queries": "passed", "drop": "passed", "the compiler is there": "passed", "one at a time": "passed",
     }, done.output  # fmt: skip
     assert re.search(r"top\(.*stack_test.cc:10", text_of(done, "Stack.Dies")) and "the last one is on top" in done.output
+
+
+def test_our_own_tests_come_to_the_same_by_ctest_and_by_us(native, tmp_path):
+    near = [Path(os.environ["HOLDFAST_ENGINE"]).parent] if "HOLDFAST_ENGINE" in os.environ else []
+    built = [*near, Path(__file__).resolve().parents[2] / "build" / "plain"]
+    folder = next((path for path in built if (path / "tests" / "unit" / "unit_tests").exists()), None)
+    if folder is None:
+        pytest.skip("NOT RUN: our C++ tests are not built (HOLDFAST_TESTS)")
+    report = tmp_path / "ctest.xml"
+    command = ["ctest", "--test-dir", str(folder), "-j2", "--output-junit", str(report)]
+    subprocess.run(command, capture_output=True, timeout=LIMIT * 4, check=False)
+    words = {"run": "passed", "fail": "failed", "notrun": "skipped", "disabled": "skipped"}
+    wanted = {case.get("name"): words[str(case.get("status"))] for case in ElementTree.parse(report).iter("testcase")}
+    assert len(wanted) > 200
+    by_folder = run(native, folder)
+    assert by_folder.short() == wanted, by_folder.output
+    for isolation in ("test", "worker"):
+        by_program = run(native, folder / "tests" / "unit" / "unit_tests", options=(f"--hf-isolate={isolation}",))
+        assert by_program.short() == wanted, by_program.output
