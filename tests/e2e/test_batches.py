@@ -51,10 +51,15 @@ def test_what_goes_wrong_is_told_of_the_test_that_is_to_blame(native: Native, pr
     done = run(native, programs.path("batch"), options=(*options, *BATCHES), RAN=str(tmp_path / "ran"))
     assert done.short() == alone.short() and done.code == alone.code, done.output
     expected = {"fails": "failed", "dies": "crashed", "exits": "exited", "hangs": "timeout", "lies": "crashed", "slow": "passed"}
-    if wrong != "setup":
+    if wrong == "setup":
+        assert {done.short()[name] for name in ("SetUp.First", "SetUp.Second")} == {"exited"}, done.output
+        assert done.code == 1 and "nothing is there" in done.output
+    else:
         assert done.short()["One.MayGoWrong" if wrong != "slow" else "One.TakesTime"] == expected[wrong]
         assert Counter(done.short().values())["passed"] == (19 if wrong == "slow" else 18), done.output
     assert not notes(done), done.output
+    # In the process that did not end well, and by itself; what went wrong once more.
+    assert max(map(len, processes(tmp_path / "ran").values())) <= 3
 
 
 @pytest.mark.parametrize(("wrong", "verdict"), [("polluted", "failed"), ("dies if touched", "crashed")])

@@ -12,11 +12,13 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 from xml.etree import ElementTree
 
 HERE = Path(__file__).resolve().parents[2]
@@ -81,20 +83,20 @@ def ctest(folder: Path) -> Outcomes:
     return {case.get("name", ""): words[case.get("status", "")] for case in ElementTree.parse(report).iter("testcase")}
 
 
-def alone(program: Path) -> Outcomes:
-    """All its tests in one process, by its own word. Empty for what is no test program of GoogleTest or doctest."""
+def alone(program: Path, test: str = "") -> Outcomes:
+    """All its tests in one process, or the one (of GoogleTest), by its own word. Empty for what is no test program of GoogleTest or
+    doctest."""
     report = PLACE / "own-report"
     report.unlink(missing_ok=True)
     content = program.read_bytes()
     if b"gtest_list_tests" in content:
-        command, read = [f"--gtest_output=json:{report}"], _googletest
+        command, read = [f"--gtest_output=json:{report}", *([f"--gtest_filter={test}"] if test else [])], _googletest
     elif b"list-test-cases" in content:
         command, read = ["--reporters=xml", f"--out={report}"], _doctest
     else:
         return {}
-    subprocess.run(
-        [program, *command], cwd=program.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=900, check=False
-    )
+    command = [str(program), *command]
+    subprocess.run(command, cwd=PLACE / "empty", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=900, check=False)
     return read(report)
 
 
@@ -119,16 +121,29 @@ def ours(target: Path, *options: str) -> Outcomes:
     log = PLACE / "log.jsonl"
     log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "holdfast", "run", "--hf-slots=2", f"--hf-log={log}", *options, "--", str(target)]
-    subprocess.run(command, cwd=PLACE, stdout=subprocess.DEVNULL, check=False)
+    subprocess.run(command, cwd=PLACE / "empty", stdout=subprocess.DEVNULL, check=False)
     events = [json.loads(line) for line in log.read_text().splitlines()]
     return {event["id"].partition("::")[2]: event["verdict"] for event in events if event["event"] == "verdict"}
 
 
-def compare(title: str, wanted: Outcomes, found: Outcomes) -> int:
-    """A doctest's name may have its suite before it."""
+def empty() -> None:
+    """The folder where tests run has nothing of those before them."""
+    shutil.rmtree(PLACE / "empty", ignore_errors=True)
+    (PLACE / "empty").mkdir()
+
+
+def compare(title: str, wanted: Outcomes, found: Outcomes, program: Optional[Path] = None) -> int:
+    """A doctest's name may have its suite before it. What differs and has the same outcome by itself needs tests before it."""
     found = {name if name in wanted else re.sub(r"^[^/]*/", "", name): verdict for name, verdict in found.items()}
     different = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
-    print(f"  {title}: {len(wanted)} tests, {len(different)} differ", flush=True)
+    needs = []
+    for name in different if program is not None else ():
+        empty()
+        if alone(program, name).get(name) == found.get(name):
+            needs.append(name)
+    different = [name for name in different if name not in needs]
+    said = f"; need tests before them, without us as well: {', '.join(needs)}" if needs else ""
+    print(f"  {title}: {len(wanted)} tests, {len(different)} differ{said}", flush=True)
     for name in different[:5]:
         print(f"    {name}: {wanted.get(name)}, and {found.get(name)} by us")
     return len(different)
@@ -142,15 +157,18 @@ def main(argv: Sequence[str]) -> int:
     for name in parser.parse_args(argv).suites:
         folder, programs = build(name)
         print(name, flush=True)
+        empty()
         begun = time.monotonic()
         wanted = ctest(folder)
         middle = time.monotonic()
         different += compare("the CTest folder", wanted, ours(folder))
         print(f"    ctest -j2 {middle - begun:.1f} s, holdfast run {time.monotonic() - middle:.1f} s", flush=True)
         for program in programs:
+            empty()
             if wanted := alone(program):
-                different += compare(program.name, wanted, ours(program))
-                different += compare(f"{program.name}, in batches", wanted, ours(program, "--hf-isolate=worker"))
+                for title, options in (("", ()), (", in batches", ("--hf-isolate=worker",))):
+                    empty()
+                    different += compare(f"{program.name}{title}", wanted, ours(program, *options), program)
     return 1 if different else 0
 
 

@@ -14,6 +14,7 @@ from holdfast.targets.xml_report import begun_last, told_by, told_each_by
 
 __all__ = ["batch_of", "begun_last", "is_in", "report_options", "tests_of", "together", "told", "told_each"]
 KIND = "Catch2"
+SKIP_CODES = (0, 4)  # 4 (v3): all were.
 _TAG = re.compile(r"\[([^\]]*)\]")
 # Of a test specification; a backslash takes its meaning away (Catch2's command-line documentation). A dash begins an option.
 _SPECIAL = re.compile(r'([\\,\[\]"~*;]|^-)')

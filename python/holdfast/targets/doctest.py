@@ -14,6 +14,7 @@ from holdfast.targets.xml_report import begun_last, told_by, told_each_by
 
 __all__ = ["batch_of", "begun_last", "is_in", "report_options", "tests_of", "together", "told", "told_each"]
 KIND = "doctest"
+SKIP_CODES = (0,)
 
 
 def is_in(program: Program) -> bool:

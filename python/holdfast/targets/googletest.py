@@ -13,6 +13,7 @@ from holdfast.targets.ask import ask, last_words
 from holdfast.targets.model import NoTarget, Program, Test, Told
 
 KIND = "GoogleTest"
+SKIP_CODES = (0,)  # Where the setup of its suite has failed, a test is skipped, too, and the exit code says so.
 _QUESTION = "its tests (--gtest_list_tests)"
 _DISABLED = "DISABLED_"
 

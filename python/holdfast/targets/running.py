@@ -47,7 +47,11 @@ def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
             # Not by a descriptor of the program: a test may close all that it finds. On a disk it would cost more than many a test.
             file = Path(f"/proc/{os.getpid()}/fd/{number}")
             ended = run_program([*test.command, *reporting.report_options(str(file))], test)
-            return ended if os.WIFSIGNALED(ended.status) else _reported(reporting.told(file), ended.status, output)
+            return (
+                ended
+                if os.WIFSIGNALED(ended.status)
+                else _reported(reporting, told=reporting.told(file), status=ended.status, output=output)
+            )
     except OSError as problem:
         return Outcome("failed", f"{test.command[0]} {why_not_run(test.command[0], problem)}")
 
@@ -95,14 +99,16 @@ def _environment(test: Test) -> dict[str, str]:
     return changed(found, test.environment_changes)
 
 
-def _reported(told: Optional[Told], status: int, output: Callable[[], str]) -> Outcome:
-    """A program that has not written its report to the end has not ended its test, whatever its exit code."""
+def _reported(reporting: ModuleType, *, told: Optional[Told], status: int, output: Callable[[], str]) -> Outcome:
+    """A program that has not written its report to the end has not ended its test, whatever its exit code; and one that ends as if
+    something were wrong is not believed that nothing is."""
     if told is None:
         return Outcome("", status=status)
     if told.cases == 0:
         return Outcome("failed", "it has run no test: has the program changed since it told its tests?")
     outcome = outcome_of(told, output)
-    return outcome if status == 0 or outcome.verdict != "passed" else Outcome("", status=status)
+    good = {"passed": (0,), "skipped": reporting.SKIP_CODES}.get(outcome.verdict)
+    return outcome if good is None or os.WEXITSTATUS(status) in good else Outcome("", status=status)
 
 
 def outcome_of(told: Told, output: Callable[[], str] = str) -> Outcome:
