@@ -26,7 +26,7 @@ PLACE = HERE / "build" / "real" / "native"
 # name: (Debian's source package, what cmake is told, the folder of its test programs)
 SUITES = {
     "fmt": ("fmtlib", ["-DFMT_DOC=OFF", "-DFMT_TEST=ON"], "bin"),
-    "json": ("nlohmann-json3", ["-DJSON_BuildTests=ON", "-DJSON_FastTests=ON"], "test"),
+    "json": ("nlohmann-json3", ["-DJSON_BuildTests=ON", "-DJSON_FastTests=ON"], "tests"),
 }
 Outcomes = dict[str, str]
 

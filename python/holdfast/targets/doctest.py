@@ -23,8 +23,16 @@ def is_in(program: Program) -> bool:
 
 def tests_of(path: str, seconds: float) -> list[Test]:
     """Raises NoTarget."""
-    command = [path, "--list-test-cases", "--no-skip=true", "--reporters=xml"]
-    answer = ask(command, "its tests (--list-test-cases)", seconds)
+    found = _listed(path, seconds, "--no-skip=true")
+    # Older versions say which are skipped by leaving them out.
+    run = {_place(one) for one in _listed(path, seconds) if one.get("skipped") != "true"}
+    counts = Counter(one["name"] for one in found)
+    places = Counter(_named(one, counts) for one in found)
+    return [_test(path, one, counts, places, _place(one) not in run) for one in found]
+
+
+def _listed(path: str, seconds: float, *options: str) -> list[dict[str, str]]:
+    answer = ask([path, "--list-test-cases", *options, "--reporters=xml"], "its tests (--list-test-cases)", seconds)
     try:
         root = ElementTree.fromstring(answer.output)
         if root.tag != "doctest":
@@ -32,11 +40,14 @@ def tests_of(path: str, seconds: float) -> list[Test]:
         found = [one.attrib for one in root.iter("TestCase")]
         for one in found:
             one["line"] = str(int(one["line"]))
-        counts = Counter(one["name"] for one in found)
-        places = Counter(_named(one, counts) for one in found)
-        return [_test(path, one, counts, places) for one in found]
+            _place(one)
+        return found
     except (ElementTree.ParseError, ValueError, KeyError) as problem:
         raise NoTarget(f"has told its tests in a form that is not doctest's: {problem!r}{last_words(answer)}") from None
+
+
+def _place(one: dict[str, str]) -> tuple[str, str, str, str]:
+    return one["name"], one["filename"], one["line"], one.get("testsuite", "")
 
 
 def report_options(file: str) -> list[str]:
@@ -69,7 +80,7 @@ def _named(one: dict[str, str], counts: Counter[str]) -> str:
     return f"{one['testsuite']}/{one['name']}" if counts[one["name"]] > 1 and one.get("testsuite") else one["name"]
 
 
-def _test(path: str, one: dict[str, str], counts: Counter[str], places: Counter[str]) -> Test:
+def _test(path: str, one: dict[str, str], counts: Counter[str], places: Counter[str], disabled: bool) -> Test:
     named = _named(one, counts)
     name = named if places[named] == 1 else f"{named} ({one['filename']}:{one['line']})"
     command = [path, "--case-sensitive=true", f"--test-case={_literal(one['name'])}", f"--source-file={_literal(one['filename'])}"]
@@ -77,7 +88,6 @@ def _test(path: str, one: dict[str, str], counts: Counter[str], places: Counter[
         command.append(f"--test-suite={_literal(suite)}")
     elif counts[one["name"]] > 1:
         command.append("--test-suite-exclude=?*")
-    disabled = one.get("skipped") == "true"
     command += ["--no-skip=true"] if disabled else []
     labels = (suite,) if (suite := one.get("testsuite")) else ()
     return Test(name, tuple(command), file=one["filename"], line=int(one["line"]), labels=labels, disabled=disabled)
