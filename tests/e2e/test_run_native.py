@@ -88,6 +88,32 @@ def test_what_other_frameworks_say(native, programs, name):
         assert done.short()["skips if it can"] == "skipped" and "has no time" in run(native, program, options=("-rs",)).output
 
 
+def test_doctest_as_it_was(native, programs, tmp_path):
+    """Before 2.4.7 its report does not say which test has passed, and its list leaves out what is skipped."""
+    script = tmp_path / "old.sh"
+    script.write_text(
+        f"""#!/bin/bash
+        case "$*" in
+        *--list-test-cases*)
+            [[ "$*" == *--no-skip=true* ]] && filter='s/ skipped="true"//' || filter='/skipped="true"/d'
+            {programs.path("doctest")} "$@" | sed "$filter" ;;
+        *)
+            {programs.path("doctest")} "$@"
+            code=$?
+            for word; do [[ $word == --out=* ]] && file=${{word#--out=}}; done
+            text=$(sed 's/ test_case_success="[a-z]*"//' "$file")
+            printf '%s\\n' "$text" > "$file"
+            exit $code ;;
+        esac
+        """
+    )
+    script.chmod(0o755)
+    new, old = run(native, programs.path("doctest")), run(native, f"doctest:{script}")
+    assert old.short() == new.short() and "skipped" in old.short().values(), old.output
+    bad = run(native, f"doctest:{script}", options=("-k", "fails or off"), FAIL="1").short()
+    assert bad == {"fails if it is to": "failed", "off": "skipped"}
+
+
 def test_names_options_and_retries_are_those_of_pytest(native, programs, tmp_path):
     program = programs.path("ends")
     done = run(native, program, options=("-k", "Flaky", "--hf-retry=failed:1"), RAN=str(tmp_path / "ran"))
