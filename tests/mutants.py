@@ -291,7 +291,7 @@ MUTANTS = (
     Mutant("bad-batches-go-on", PYTHON + "targets/item.py", "self.test.name not in self._suite.batch_end.tests:", "self.test.name not in self._suite.batch_end.outcomes:", E2E + "test_batches.py -k goes_wrong"),
     Mutant("failures-go-on", ENGINE + "dispatcher_again.cc", "  if (!is_good(said)) {\n", "  if (false) {\n", E2E + "test_again.py -k so_often"),
     Mutant("rounds-without-count", ENGINE + "dispatcher_again.cc", "test.passes >= again_.times", "test.passes > again_.times", E2E + "test_again.py -k so_often"),
-    Mutant("rounds-without-order", ENGINE + "dispatcher_again.cc", "  if (waits_for_round_.empty() || !(stopping_ || queue_.empty())) return;\n", "", E2E + "test_again.py -k round_ends"),
+    Mutant("rounds-without-order", ENGINE + "dispatcher_again.cc", "  if (waits_for_round_.empty() || !(stopping_ || queue_.empty())) return;\n", "", E2E + "test_again.py -k none_runs_again"),
     Mutant("notes-of-the-last-run-only", ENGINE + "dispatcher_again.cc", "  if (verdict.notes.empty()) {\n", "  if (false) {\n", E2E + "test_again.py -k left_is_told"),
     Mutant("intermittent-is-forgiven", ENGINE + "dispatcher_verdicts.cc", " && test.passes == 0) return kJudgedAgain;", ") return kJudgedAgain;", E2E + "test_again.py -k so_often"),
     Mutant("groups-without-devices", PYTHON + "targets/running.py", '    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))\n', "", E2E + "test_run_native.py -k resource_groups"),

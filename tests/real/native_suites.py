@@ -124,7 +124,7 @@ def _doctest(report: Path) -> Outcomes:
 def ours(target: Path, *options: str) -> Outcomes:
     log = PLACE / "log.jsonl"
     log.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "holdfast", "run", "--hf-slots=2", f"--hf-log={log}", *options, "--", str(target)]
+    command = [sys.executable, "-m", "holdfast", "run", f"--hf-log={log}", *(options or ("--hf-slots=2",)), "--", str(target)]
     subprocess.run(command, cwd=PLACE / "empty", stdout=subprocess.DEVNULL, check=False)
     events = [json.loads(line) for line in log.read_text().splitlines()]
     return {event["id"].partition("::")[2]: event["verdict"] for event in events if event["event"] == "verdict"}
@@ -136,9 +136,17 @@ def empty() -> None:
     (PLACE / "empty").mkdir()
 
 
+def _plain(name: str, known: Outcomes) -> str:
+    """Of several tests of doctest with one name, the worst one's outcome counts."""
+    for shorter in (name, re.sub(r" \(\S+:\d+\)( #\d+)?$", "", name), re.sub(r"^[^/]*/", "", name)):
+        if shorter in known:
+            return shorter
+    return name
+
+
 def compare(title: str, wanted: Outcomes, found: Outcomes, program: Optional[Path] = None) -> int:
-    """A doctest's name may have its suite before it. What differs and has the same outcome by itself needs tests before it."""
-    found = {name if name in wanted else re.sub(r"^[^/]*/", "", name): verdict for name, verdict in found.items()}
+    """What differs and has the same outcome by itself needs tests before it."""
+    found = {_plain(name, wanted): verdict for name, verdict in sorted(found.items(), key=lambda one: one[1] == "failed")}
     # doctest's skipped ones are left out there; what ctest cannot run, since its fixture has failed, is an error to us.
     same = {("skipped", "error"), (None, "skipped")}
     known = ((name, wanted.get(name), found.get(name)) for name in {*wanted, *found})
@@ -175,7 +183,7 @@ def main(argv: Sequence[str]) -> int:
             if wanted := alone(program):
                 for title, options in (("", ()), (", in batches", ("--hf-isolate=worker",))):
                     empty()
-                    different += compare(f"{program.name}{title}", wanted, ours(program, *options), program)
+                    different += compare(f"{program.name}{title}", wanted, ours(program, "--hf-slots=1", *options), program)
     return 1 if different else 0
 
 
