@@ -1,7 +1,7 @@
 // The part of Dispatcher that runs tests again and again, to find those that fail now and then (--hf-stress,
-// --hf-repeat-until). A test that has passed waits until all others of its round have run. Its verdict is its first that is no
-// pass, or its last.
-#include <fmt/format.h>
+// --hf-repeat-until). A test that has passed waits until all others have begun, so that none is left behind and no slot waits.
+// Its verdict is its first that is no pass, or its last.
+#include <algorithm>
 
 #include "run/dispatcher.h"
 
@@ -40,7 +40,12 @@ bool Dispatcher::may_run_again(const Test& test) const {
 /// All that waits for it begins again, or has its verdict, where its time is over by now or the run is stopped.
 void Dispatcher::begin_round() {
   if (waits_for_round_.empty() || !(stopping_ || queue_.empty())) return;
-  for (Verdict& verdict : std::exchange(waits_for_round_, {})) {
+  std::vector<Verdict> waiting = std::exchange(waits_for_round_, {});
+  // What is put back last goes first: the ones that have run least.
+  std::stable_sort(waiting.begin(), waiting.end(), [this](const Verdict& one, const Verdict& other) {
+    return tests_[one.test].passes > tests_[other.test].passes;
+  });
+  for (Verdict& verdict : waiting) {
     std::size_t test = verdict.test;
     Test& state = tests_[test];
     if (!may_run_again(state)) {

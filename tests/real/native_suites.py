@@ -113,12 +113,17 @@ def _word(one: dict[str, object]) -> str:
 
 def _doctest(report: Path) -> Outcomes:
     cases = list(ElementTree.parse(report).iter("TestCase"))
-    ends = {case.get("name", ""): case.find("OverallResultsAsserts") for case in cases if case.get("skipped") != "true"}
-    # Older versions have no word for it but the number of failures.
-    good = {
-        name for name, end in ends.items() if end is not None and (end.get("test_case_success") or end.get("failures")) in ("true", "0")
-    }
-    return {name: "passed" if name in good else "failed" for name in ends}
+    run = {case.get("name", ""): case for case in cases if case.get("skipped") != "true"}
+    good = {name for name, case in run.items() if _is_good(case)}
+    return {name: "passed" if name in good else "failed" for name in run}
+
+
+def _is_good(case: ElementTree.Element) -> bool:
+    """Older versions have no word for it but the number of assertions that have failed, and what was thrown."""
+    end = case.find("OverallResultsAsserts")
+    if end is None or "test_case_success" in end.attrib:
+        return end is not None and end.get("test_case_success") == "true"
+    return end.get("failures") == "0" and case.find(".//Exception") is None
 
 
 def ours(target: Path, *options: str) -> Outcomes:
