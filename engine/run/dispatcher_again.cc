@@ -42,8 +42,10 @@ void Dispatcher::begin_round() {
   if (waits_for_round_.empty() || !(stopping_ || queue_.empty())) return;
   std::vector<Verdict> waiting = std::exchange(waits_for_round_, {});
   // What is put back last goes first: the ones that have run least.
-  std::stable_sort(waiting.begin(), waiting.end(), [this](const Verdict& one, const Verdict& other) {
-    return tests_[one.test].passes > tests_[other.test].passes;
+  std::sort(waiting.begin(), waiting.end(), [this](const Verdict& one, const Verdict& other) {
+    int passes = tests_[one.test].passes;
+    int others = tests_[other.test].passes;
+    return passes != others ? passes > others : one.test > other.test;
   });
   for (Verdict& verdict : waiting) {
     std::size_t test = verdict.test;
