@@ -158,6 +158,8 @@ class Dispatcher {
   void decide(Attempt attempt);
   void conclude(Verdict verdict);
   bool keep_for_another_round(Verdict& verdict);
+  /// Whether tests are to run again and again (--hf-stress, --hf-repeat-until).
+  [[nodiscard]] bool runs_again() const { return again_.times > 1 || again_.seconds > 0; }
   [[nodiscard]] bool may_run_again(const Test& test) const;
   void begin_round();
   void tell_of_first_notes(Verdict& verdict);

@@ -17,7 +17,7 @@ constexpr const char* kAgain = "again";  // Why an attempt was not the last one.
 bool Dispatcher::keep_for_another_round(Verdict& verdict) {
   const std::string& said = verdict.record.verdict;
   Test& state = tests_[verdict.test];
-  if (again_.times <= 1 && again_.seconds <= 0) return false;
+  if (!runs_again()) return false;
   if (!is_good(said)) {
     if (state.passes > 0) verdict.detail["passes"] = state.passes;
     return false;

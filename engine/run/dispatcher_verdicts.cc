@@ -238,6 +238,7 @@ std::string Dispatcher::reason_to_repeat(const Attempt& attempt, const std::stri
   bool had_others = test.program ? attempt.evidence.batched : !attempt.before.empty() && !queue_.shares_scope(attempt.test);
   // One that has passed among others already (--hf-stress) fails now and then, whoever ran before it.
   if (attempt.reused && had_others && test.passes == 0) return kJudgedAgain;
+  if (runs_again()) return "";  // A mark's retries would forgive what is looked for.
   return may_retry(verdict, test.earlier, test.retries != nullptr ? *test.retries : retries_) ? kRetried : "";
 }
 

@@ -130,6 +130,12 @@ def test_the_first_failure_ends_the_run_where_that_is_wanted(suite: Any) -> None
     assert counts(suite, "a")[0] in (2, 3)
 
 
+def test_retries_of_a_mark_are_not_for_these(suite: Any) -> None:
+    suite.write(test_it=COUNT + "@pytest.mark.holdfast(retry=3)\ndef test(): assert count('ran') != 3\n")
+    assert suite.run("--hf-stress=5", "--hf-slots=1").short() == {"test": "failed"}
+    assert counts(suite, "ran") == [3]
+
+
 def test_a_killed_run_goes_on(suite: Any, until: Any, kill: Any) -> None:
     suite.write(test_it=COUNT + "def test(): count('ran')\n")
     process = suite.start("--hf-stress=1000000", "--hf-journal=j.db")

@@ -169,10 +169,12 @@ class NativeItem(pytest.Item):
         return outcome
 
     def _run_batch(self, coming: Sequence[pytest.Item], output: Callable[[], str]) -> Optional[batch.End]:
-        mine = (self._suite, self._batch)
-        others = itertools.takewhile(lambda item: isinstance(item, NativeItem) and (item._suite, item._batch) == mine, coming)
+        mine = self.holdfast_batch()
+        if mine is None:
+            return None
+        others = itertools.takewhile(lambda item: isinstance(item, NativeItem) and item.holdfast_batch() == mine, coming)
         tests = batch.fitting([self.test, *(item.test for item in others if isinstance(item, NativeItem))])
-        if self._batch is None or len(tests) < 2 or not self._suite.has_batches:
+        if len(tests) < 2:
             return None
         end = batch.run_batch(self._kind, tests, batch.LIMIT, output)
         if end.too_slow:
