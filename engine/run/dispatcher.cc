@@ -240,6 +240,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.own = item.value("own", false);
       test.program = item.value("program", false);
       test.batch = item.value("batch", -1);
+      test.slow = static_cast<float>(wire::number(item, "slow", 0));
       test.faulted = item.value("faulted", false);
       test.leaks = item.value("leaks", "");
       test.ranks = demand.value("ranks", 0);

@@ -79,6 +79,7 @@ class Dispatcher {
     double limit = 0;
     std::uint64_t memory = 0;  ///< Bytes that it declared.
     float usual = -1;          ///< Seconds that it took in earlier runs; negative if nobody knows.
+    float slow = 0;            ///< Seconds: what takes longer is said to be slow; 0: as earlier runs say.
     int attempts = 0;
     int passes = 0;  ///< Where it runs again and again.
     bool settled = false;

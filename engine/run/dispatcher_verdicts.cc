@@ -190,7 +190,12 @@ void Dispatcher::decide(Attempt attempt) {
   if (!state.earlier.empty()) weigh(state.earlier, sternness_, record, attempt.reports, notes, detail);
   add_findings(wrap_, attempt.findings, sternness_.strict, record, notes, detail);
   if (leaks == "fail") fail_for_leaks(evidence, record, detail);
-  if (state.usual >= 0 && record.duration > std::max(kSlowTimes * state.usual, kSlowSeconds + state.usual)) {
+  if (state.slow > 0) {
+    if (record.duration > state.slow) {
+      notes.push_back("slow");
+      detail["slow"] = state.slow;
+    }
+  } else if (state.usual >= 0 && record.duration > std::max(kSlowTimes * state.usual, kSlowSeconds + state.usual)) {
     notes.push_back("slow");
     detail["usual"] = state.usual;
   }

@@ -14,6 +14,7 @@ COMMANDS = (
     "merge",
     "pollution",
     "check-guards",
+    "config",
     "devices",
     "diagnose",
     "simgpu",

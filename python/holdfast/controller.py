@@ -190,6 +190,10 @@ class Controller:
             job = backend.BACKENDS[self.settings.backend["job"]["system"]]
             slots = f"{slots} in {job}" if self.settings.slots != "auto" else f"slots of {job}"
         lines = [f"holdfast {__version__}: {slots}, {per}, ledger {self._short(self.settings.journal)}"]
+        project = options.project_of(self.config, self.config.option)
+        if project is not None:
+            profile = self.config.getoption("hf_profile")
+            lines.append(f"holdfast: {self._short(project.path)}{f', profile {profile}' if profile else ''}")
         return lines + self.faults.header() + [f"holdfast: {note}" for note in self.settings.notes]
 
     def _short(self, path: Path) -> str:

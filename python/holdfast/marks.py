@@ -42,6 +42,22 @@ KEYWORDS = (
 
 def wishes_of(item: pytest.Item, isolation: str) -> Frame:
     """Only what differs from the defaults, in the words of protocol/README.md (`items`). Raises pytest.UsageError."""
+    wishes = _wishes_of_marks(item, isolation)
+    # Of the project's file (overrides.py).
+    if (slow := getattr(item, "holdfast_slow", None)) is not None:
+        wishes["slow"] = slow
+    if (group := getattr(item, "holdfast_group", None)) is not None:
+        name, most = group
+        demand = wishes.setdefault("demand", {})
+        if most == 1:
+            demand.setdefault("tokens", {})[f"group {name}"] = True
+        else:
+            demand.setdefault("leases", {})[f"group {name}"] = most
+        wishes.pop("batch", None)
+    return wishes
+
+
+def _wishes_of_marks(item: pytest.Item, isolation: str) -> Frame:
     wishes: Frame = {}
     if getattr(item, "holdfast_is_program", False):
         # It has a process of its own whatever process of ours waits for it, and nothing that ran there before can be to blame.

@@ -11,9 +11,10 @@ from typing import Any, Callable, Optional, Union
 
 import pytest
 
-from holdfast import backend, outer, wrap
+from holdfast import backend, outer, project, wrap
 from holdfast.compat import fkit, pytest_parallel
 from holdfast.launchers import LAUNCHERS, NoLauncher, find_srun
+from holdfast.nearest import nearest
 from holdfast.wrap import Wrap
 
 DEFAULT_TIMEOUT = 600.0
@@ -280,6 +281,8 @@ def add_options(parser: pytest.Parser) -> None:
         help="starts with the fault shim in all processes, for tests that declare faults (holdfast mark: faults=)",
     )
     parser.addini("hf_faults", "start with the fault shim (as --hf-faults)", type="bool", default=False)
+    group.addoption("--hf-config", default=None, metavar="FILE|none", help="the project's file (default: ROOTDIR/holdfast.toml)")
+    group.addoption("--hf-profile", default=None, metavar="NAME", help="what [profiles.NAME] of the project's file says comes first")
     group.addoption(
         "--hf-debug",
         action="store_true",
@@ -302,10 +305,13 @@ def is_enabled(config: pytest.Config, options: argparse.Namespace) -> bool:
 
 
 def value_of(config: pytest.Config, options: argparse.Namespace, option: _Option) -> Any:
-    """Command line, else ini, else default. Raises pytest.UsageError for an ini value that is none."""
+    """Command line, else the project's file, else ini, else default. Raises pytest.UsageError for a value that is none."""
     given = getattr(options, option.dest, None)
     if given is not None:
         return given
+    said = said_by_project(config, options, option.dest)
+    if said is not None:
+        return said
     text: Any = config.getini(option.dest)
     if not text:
         return option.default
@@ -313,6 +319,44 @@ def value_of(config: pytest.Config, options: argparse.Namespace, option: _Option
         return option.parse(str(text)) if option.parse else str(text)
     except argparse.ArgumentTypeError as problem:
         raise pytest.UsageError(f"{config.inipath or 'ini file'}: {option.dest}: {problem}") from None
+
+
+# What may be in a project's file, by its name there (project.py).
+PROJECT_OPTIONS: project.Parsers = {
+    **{option.dest[len("hf_") :]: option.parse or str for option in OPTIONS},
+    "strict": None,
+    "faults": None,
+}
+_PROJECT = pytest.StashKey[Optional[project.Project]]()
+
+
+def project_of(config: pytest.Config, options: argparse.Namespace) -> Optional[project.Project]:
+    """Of --hf-config, or holdfast.toml in the root directory; none where there is none, or where pytest runs without us. Raises
+    pytest.UsageError."""
+    if not is_enabled(config, options):
+        return None
+    if _PROJECT in config.stash:
+        return config.stash[_PROJECT]
+    given = getattr(options, "hf_config", None)
+    path = config.invocation_params.dir / given if given and given != "none" else config.rootpath / project.FILE
+    found = None
+    if given != "none" and (given or path.is_file()):
+        try:
+            found = project.read(path, PROJECT_OPTIONS)
+        except project.BadProject as problem:
+            raise pytest.UsageError(str(problem)) from None
+    profile = getattr(options, "hf_profile", None)
+    if profile and (found is None or profile not in found.profiles):
+        known = f"{found.path} has no [profiles.{profile}]{nearest(profile, found.profiles)}" if found else f"there is no {path}"
+        raise pytest.UsageError(f"--hf-profile={profile}: {known}")
+    config.stash[_PROJECT] = found
+    return found
+
+
+def said_by_project(config: pytest.Config, options: argparse.Namespace, dest: str) -> Any:
+    found = project_of(config, options)
+    said = found.option(dest[len("hf_") :], getattr(options, "hf_profile", None) or "") if found is not None else None
+    return said[0] if said is not None else None
 
 
 @dataclass(frozen=True)
@@ -415,7 +459,7 @@ def has_chaos(config: pytest.Config) -> bool:
 
 
 def is_strict(config: pytest.Config) -> bool:
-    return bool(config.getoption("hf_strict") or config.getini("hf_strict"))
+    return bool(config.getoption("hf_strict") or said_by_project(config, config.option, "hf_strict") or config.getini("hf_strict"))
 
 
 def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:

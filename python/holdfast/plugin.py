@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 import pytest
 
-from holdfast import faulted, guards, options, outer
+from holdfast import faulted, guards, options, outer, overrides
 from holdfast.compat import fkit, hw_faults, pytest_parallel, randomly
 
 _ENGINE = pytest.StashKey[Any]()
@@ -102,6 +102,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     guards.mark_items(config, items)
+    overrides.apply(config, items)
     faulted.register(config, items)
 
 

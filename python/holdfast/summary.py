@@ -7,6 +7,7 @@ from typing import Any
 
 from holdfast.github import Finding, finding_of
 from holdfast.present import GOOD, SHOWN, Item, earlier_attempt, leaks_of
+from holdfast.project import FILE
 from holdfast.wire import Frame
 
 # Lines about one test, and tests of one note; the rest is counted.
@@ -97,6 +98,8 @@ def _about(note: str, result: Frame, items: Sequence[Item]) -> list[str]:
     if note == "findings":
         found = result["detail"]["findings"]
         return [f"{found['tool']}: {found['errors']} error(s)"]
+    if note == "slow" and "slow" in result["detail"]:
+        return [f"{float(result['duration']):.1f} s; more than {float(result['detail']['slow']):g} s is slow ({FILE})"]
     if note == "slow":
         return [f"{float(result['duration']):.1f} s, in earlier runs about {float(result['detail']['usual']):.1f} s"]
     if note in ("polluted", "flaky", "infra"):

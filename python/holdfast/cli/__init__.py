@@ -9,6 +9,7 @@ from typing import Callable
 
 from holdfast.cli import (
     check_guards,
+    config,
     deploy,
     devices,
     diagnose,
@@ -31,6 +32,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "shard": (shard.__doc__ or "", shard.arguments, shard.run),
     "merge": (merge.__doc__ or "", merge.arguments, merge.run),
     "check-guards": (check_guards.__doc__ or "", check_guards.arguments, check_guards.run),
+    "config": (config.__doc__ or "", config.arguments, config.run),
     "devices": (devices.__doc__ or "", devices.arguments, devices.run),
     "diagnose": (diagnose.__doc__ or "", diagnose.arguments, diagnose.run),
     "suggest-marks": (suggest_marks.__doc__ or "", suggest_marks.arguments, suggest_marks.run),

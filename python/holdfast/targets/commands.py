@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 import sys
 from pathlib import Path
 from typing import Any, Callable
 
 from holdfast.amounts import bytes_in
+from holdfast.nearest import nearest
 from holdfast.targets.model import NoTarget, Test
 
 if sys.version_info >= (3, 11):
@@ -34,7 +34,7 @@ def tests_of(file: str, _seconds: float) -> list[Test]:
             raise NoTarget(f"has two tests named {test.name!r}; each needs a name of its own")
         seen.add(test.name)
     if missing := next(((test.name, name) for test in tests for name in test.after if name not in seen), None):
-        raise NoTarget(f"test {missing[0]!r}: after = {missing[1]!r}, and no test has that name{_nearest(missing[1], seen)}")
+        raise NoTarget(f"test {missing[0]!r}: after = {missing[1]!r}, and no test has that name{nearest(missing[1], seen)}")
     return tests
 
 
@@ -88,12 +88,7 @@ def _test(number: int, table: dict[str, Any], folder: Path) -> Test:
 def _check_keys(where: str, table: dict[str, Any], known: Any) -> None:
     for key in table:
         if key not in known:
-            raise NoTarget(f"{where}there is no key {key!r}{_nearest(key, known)}")
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
+            raise NoTarget(f"{where}there is no key {key!r}{nearest(key, known)}")
 
 
 # ---- what values must be; each raises ValueError

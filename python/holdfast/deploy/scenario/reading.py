@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from holdfast.deploy.errors import BadSpec
+from holdfast.nearest import nearest
 
 T = TypeVar("T")
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", dict: "a mapping", type(None): "nothing"}
@@ -45,9 +45,7 @@ def choose(given: Any, known: Iterable[str], where: str) -> str:
     words = sorted(known)
     if given in words:
         return str(given)
-    near = difflib.get_close_matches(str(given), words, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(words) or 'none'}"
-    raise BadSpec(f"{where}: {given!r} is not known{hint}")
+    raise BadSpec(f"{where}: {given!r} is not known{nearest(str(given), words)}")
 
 
 def only_key(given: Any, where: str, what: str) -> tuple[str, Any]:
