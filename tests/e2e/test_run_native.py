@@ -149,6 +149,8 @@ def test_hooks_of_the_suite_are_called(native, tmp_path):
 
 def test_a_killed_run_is_resumed(native, programs, tmp_path):
     (tmp_path / "all.txt").write_text("sh -c 'echo >> ran'\nsh -c 'while [ ! -e go ]; do sleep 0.01; done'\n")
+    # What a killed process cannot take away goes with this test's folder.
+    native.env["TMPDIR"] = str(tmp_path)
     process = native.start("--", "all.txt")
     wait_until(lambda: any(event["event"] == "verdict" for event in native.events()), "nothing has ended")
     process.kill()
