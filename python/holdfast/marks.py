@@ -14,6 +14,7 @@ from holdfast.compat import benchmark, fkit
 from holdfast.compat.loaded import is_loaded
 from holdfast.options import ISOLATIONS, MAX_RETRIES, RETRY_CAUSES, is_for_jobs, is_interactive, retries
 from holdfast.parallel import EACH, Ranks, ranks_of
+from holdfast.project import as_text
 from holdfast.wire import Frame
 
 # Seconds.
@@ -287,8 +288,7 @@ def _retries(item: pytest.Item, value: Any) -> dict[str, int]:
     """`2` (for every cause), `"crashed:1"` or `{"crashed": 1}`."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_RETRIES:
         return dict.fromkeys(RETRY_CAUSES, value)
-    if isinstance(value, dict):
-        value = ",".join(f"{cause}:{times}" for cause, times in value.items())
+    value = as_text(value)
     try:
         if isinstance(value, str):
             return retries(value)

@@ -14,7 +14,6 @@ import pytest
 from holdfast import backend, outer, project, wrap
 from holdfast.compat import fkit, pytest_parallel
 from holdfast.launchers import LAUNCHERS, NoLauncher, find_srun
-from holdfast.nearest import nearest
 from holdfast.wrap import Wrap
 
 DEFAULT_TIMEOUT = 600.0
@@ -343,12 +342,11 @@ def project_of(config: pytest.Config, options: argparse.Namespace) -> Optional[p
     if given != "none" and (given or path.is_file()):
         try:
             found = project.read(path, PROJECT_OPTIONS)
-        except project.BadProject as problem:
-            raise pytest.UsageError(str(problem)) from None
+        except project.BadProject as wrong:
+            raise pytest.UsageError(str(wrong)) from None
     profile = getattr(options, "hf_profile", None)
-    if profile and (found is None or profile not in found.profiles):
-        known = f"{found.path} has no [profiles.{profile}]{nearest(profile, found.profiles)}" if found else f"there is no {path}"
-        raise pytest.UsageError(f"--hf-profile={profile}: {known}")
+    if profile and (problem := found.lacks(profile) if found is not None else f"there is no {path}"):
+        raise pytest.UsageError(f"--hf-profile={profile}: {problem}")
     config.stash[_PROJECT] = found
     return found
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,7 @@ from typing import Any, Callable, Optional
 
 from holdfast.amounts import bytes_in
 from holdfast.nearest import nearest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # pytest brings it where Python has none.
+from holdfast.texts import Unreadable, text_of, toml_in
 
 FILE = "holdfast.toml"
 # Of an option's name (without --hf-, with underscores): what reads its text; None: it is true or false.
@@ -56,6 +51,10 @@ class Project:
     tests: tuple[Override, ...] = ()
     groups: dict[str, int] = field(default_factory=dict)  # How many of each at a time.
 
+    def lacks(self, profile: str) -> str:
+        """What to say where it has no such profile; empty where it has."""
+        return "" if profile in self.profiles else f"{self.path} has no [profiles.{profile}]{nearest(profile, self.profiles)}"
+
     def option(self, name: str, profile: str) -> Optional[tuple[Any, str]]:
         """Its value, and the table that says so."""
         for table, title in ((self.profiles.get(profile, {}), f"[profiles.{profile}]"), (self.options, "[options]")):
@@ -67,14 +66,7 @@ class Project:
 def read(path: Path, parsers: Parsers) -> Project:
     """Raises BadProject."""
     try:
-        said = tomllib.loads(path.read_bytes().decode())
-    except OSError as problem:
-        raise BadProject(f"{path}: cannot be read: {problem.strerror}") from None
-    except UnicodeDecodeError as problem:
-        raise BadProject(f"{path}: is no text in UTF-8: {problem}") from None
-    except tomllib.TOMLDecodeError as problem:
-        raise BadProject(f"{path}: is no TOML: {problem}") from None
-    try:
+        said = toml_in(text_of(path))
         _check_keys("", said, ("options", "profiles", "tests", "groups"))
         groups = {name: _at_most(name, table) for name, table in _tables("groups", said).items()}
         tests = said.get("tests", [])
@@ -87,7 +79,7 @@ def read(path: Path, parsers: Parsers) -> Project:
             tuple(_override(number, table, groups) for number, table in enumerate(tests, 1)),
             groups,
         )
-    except BadProject as problem:
+    except (BadProject, Unreadable) as problem:
         raise BadProject(f"{path}: {problem}") from None
 
 
@@ -119,14 +111,18 @@ def _option(where: str, value: Any, parse: Optional[Callable[[str], Any]]) -> An
         if not isinstance(value, bool):
             raise BadProject(f"{where}: {value!r} is neither true nor false")
         return value
-    if isinstance(value, dict):
-        value = ",".join(f"{key}:{one}" for key, one in value.items())
+    value = as_text(value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadProject(f"{where}: {value!r} is neither text nor a number")
     try:
         return parse(str(value))
     except argparse.ArgumentTypeError as problem:
         raise BadProject(f"{where}: {problem}") from None
+
+
+def as_text(value: Any) -> Any:
+    """A table as an option has it, `CAUSE:TIMES,...`; anything else as it is."""
+    return ",".join(f"{key}:{one}" for key, one in value.items()) if isinstance(value, dict) else value
 
 
 def _at_most(name: str, table: dict[str, Any]) -> int:
@@ -176,7 +172,7 @@ def _are_names(value: Any) -> bool:
 def _are_retries(value: Any) -> bool:
     from holdfast.options import retries
 
-    text = ",".join(f"{cause}:{times}" for cause, times in value.items()) if isinstance(value, dict) else value
+    text = as_text(value)
     if isinstance(text, int):
         return not isinstance(text, bool) and 0 <= text <= 100
     try:

@@ -47,7 +47,7 @@ class Worker:
             runner.test = int(going["test"])
             item = runner.item_of(going)
             if (follow := getattr(item, "holdfast_follow", None)) is not None:
-                follow([runner.item_of(frame) for frame in self._coming])
+                follow(map(runner.item_of, self._coming))
             began = _cpu()
             if runner.rank is not None:
                 runner.rank.begin(going["mpi"])

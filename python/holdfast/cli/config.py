@@ -12,7 +12,6 @@ from typing import Any
 
 from holdfast import options as known
 from holdfast.cli.files import Mistake
-from holdfast.nearest import nearest
 from holdfast.project import FILE, BadProject, Project, read
 
 
@@ -32,8 +31,8 @@ def run(options: argparse.Namespace) -> int:
     if options.what == "check":
         print(f"{project.path}: {_summary(project)}")
         return 0
-    if options.profile and options.profile not in project.profiles:
-        raise Mistake(f"{project.path} has no [profiles.{options.profile}]{nearest(options.profile, project.profiles)}")
+    if options.profile and (problem := project.lacks(options.profile)):
+        raise Mistake(problem)
     print("\n\n".join(_explained(project, nodeid, options.profile) for nodeid in options.tests))
     return 0
 

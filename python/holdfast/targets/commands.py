@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
 from holdfast.amounts import bytes_in
 from holdfast.nearest import nearest
 from holdfast.targets.model import NoTarget, Test
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found,unused-ignore]  # pytest brings it where Python has none.
+from holdfast.texts import Unreadable, text_of, toml_in
 
 KIND = "commands"
 
@@ -22,12 +17,10 @@ KIND = "commands"
 def tests_of(file: str, _seconds: float) -> list[Test]:
     """Raises NoTarget."""
     try:
-        text = Path(file).read_bytes().decode()
-    except OSError as problem:
-        raise NoTarget(f"cannot be read: {problem.strerror}") from None
-    except UnicodeDecodeError as problem:
-        raise NoTarget(f"is no text in UTF-8: {problem}") from None
-    tests = _from_toml(text, Path(file).parent) if file.endswith(".toml") else _from_lines(text, file)
+        text = text_of(Path(file))
+        tests = _from_toml(toml_in(text), Path(file).parent) if file.endswith(".toml") else _from_lines(text, file)
+    except Unreadable as problem:
+        raise NoTarget(str(problem)) from None
     seen: set[str] = set()
     for test in tests:
         if test.name in seen:
@@ -57,11 +50,7 @@ def _from_lines(text: str, file: str) -> list[Test]:
     return tests
 
 
-def _from_toml(text: str, folder: Path) -> list[Test]:
-    try:
-        said = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as problem:
-        raise NoTarget(f"is no TOML: {problem}") from None
+def _from_toml(said: dict[str, Any], folder: Path) -> list[Test]:
     _check_keys("", said, {"test"})
     tables = said.get("test", [])
     if not isinstance(tables, list) or not all(isinstance(one, dict) for one in tables):

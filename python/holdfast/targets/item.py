@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, Callable, Optional, Union
 
 import pytest
@@ -44,7 +44,7 @@ class NativeItem(pytest.Item):
         self._kind = str(self.parent.kind)  # type: ignore[union-attr]
         # Tests with the same one may share a process with those that follow them in a worker (batch.py); None for none.
         self._batch = batch.key_of(self._kind, test) if not _wishes(test) else None
-        self._coming: Sequence[pytest.Item] = ()
+        self._coming: Iterable[pytest.Item] = ()
         # Whether its outcome came from such a process, where it did not pass, and what it took there.
         self.holdfast_batched = False
         self.holdfast_seconds: Optional[float] = None
@@ -105,7 +105,7 @@ class NativeItem(pytest.Item):
         )
         return None if alone else self._suite.number_of(self._batch)
 
-    def holdfast_follow(self, coming: Sequence[pytest.Item]) -> None:
+    def holdfast_follow(self, coming: Iterable[pytest.Item]) -> None:
         """Before it runs: what this process runs next."""
         self._coming = coming
 
@@ -168,7 +168,7 @@ class NativeItem(pytest.Item):
             self.holdfast_seconds = end.seconds.get(self.test.name)
         return outcome
 
-    def _run_batch(self, coming: Sequence[pytest.Item], output: Callable[[], str]) -> Optional[batch.End]:
+    def _run_batch(self, coming: Iterable[pytest.Item], output: Callable[[], str]) -> Optional[batch.End]:
         mine = self.holdfast_batch()
         if mine is None:
             return None
