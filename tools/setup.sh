@@ -8,7 +8,7 @@ JOBS=$(nproc)
 say() { printf '\n== %s\n' "$*"; }
 
 APT_PACKAGES="g++ cmake ninja-build python3 python3-venv libfmt-dev libexpected-dev nlohmann-json3-dev libcli11-dev libsqlite3-dev libssl-dev libboost1.81-dev"
-APT_TEST_PACKAGES="libgtest-dev sqlite3 redis-server etcd-server nats-server elfutils gdb strace valgrind openmpi-bin libopenmpi-dev libmpich12 mpich libpmix2 munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins containerd runc containernetworking-plugins iptables iproute2 catch2 doctest-dev"
+APT_TEST_PACKAGES="libgtest-dev sqlite3 redis-server etcd-server nats-server elfutils gdb strace valgrind openmpi-bin libopenmpi-dev libmpich12 libmpich-dev mpich libpmix2 munge slurmctld slurmd slurm-client slurm-wlm-basic-plugins containerd runc containernetworking-plugins iptables iproute2 catch2 doctest-dev"
 
 install_debian() { # install_debian PACKAGES...: only what dpkg does not know as installed
   local missing=() package sudo=""

@@ -245,6 +245,7 @@ void Dispatcher::relay(const wire::Json& frame) {
       test.leaks = item.value("leaks", "");
       test.ranks = demand.value("ranks", 0);
       test.pool = demand.value("pool", false);
+      test.manager = item.value("manager", "");
       test.scope = item.value("in", Tree::kNone);
       // Each rank sets up its own fixtures, once MPI is there.
       if (!tree_.has(test.scope) || test.ranks > 0) test.scope = Tree::kNone;

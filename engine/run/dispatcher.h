@@ -94,9 +94,10 @@ class Dispatcher {
     double setup = 0;         ///< Seconds for which scopes were set up when it was to begin.
     std::unique_ptr<Retries> retries;  ///< Its own, from its mark.
     std::vector<Earlier> earlier;
-    int ranks = 0;      ///< Of MPI; 0 for a test that has none.
-    bool pool = false;  ///< They may be those of an earlier test.
-    std::string leaks;  ///< From its mark; empty for what holds for all.
+    int ranks = 0;        ///< Of MPI; 0 for a test that has none.
+    bool pool = false;    ///< They may be those of an earlier test.
+    std::string manager;  ///< `pmix` or `pmi`, who joins them; empty for the run's.
+    std::string leaks;    ///< From its mark; empty for what holds for all.
   };
 
   /// What processes coordinate (iso_scheduling): a class, module or session.
@@ -259,7 +260,9 @@ class Dispatcher {
   void retire_in(int slot);
   void rank_gone(int slot, bool by_itself);
   void forget_worlds();
-  std::unique_ptr<mpi::Manager> new_manager();
+  mpi::Manager* manager_for(const World& world);
+  [[nodiscard]] mpi::Manager* manager_of(const World& world) const;
+  std::unique_ptr<mpi::Manager> new_manager(const std::string& kind);
   void start_ranks(Gang& gang, mpi::Manager::Begun begun);
   void pin(Gang& gang);
   void share_devices(Order& order, const Gang& gang, std::size_t rank);
@@ -369,10 +372,10 @@ class Dispatcher {
     mpi::LaunchCommand launch;
   };
   Mpi mpi_;
-  std::map<std::size_t, std::unique_ptr<Gang>> gangs_;  ///< By test.
-  std::map<int, std::size_t> gang_of_;                  ///< By slot.
-  std::map<int, std::shared_ptr<World>> worlds_;        ///< By slot whose worker is a rank: what it has joined.
-  std::unique_ptr<mpi::Manager> manager_;               ///< Absent until a gang needs it.
+  std::map<std::size_t, std::unique_ptr<Gang>> gangs_;             ///< By test.
+  std::map<int, std::size_t> gang_of_;                             ///< By slot.
+  std::map<int, std::shared_ptr<World>> worlds_;                   ///< By slot whose worker is a rank: what it has joined.
+  std::map<std::string, std::unique_ptr<mpi::Manager>> managers_;  ///< By kind; absent until a gang needs it.
   int last_gang_ = 0;
   bool swept_ = false;  ///< What engines that have died have left of worlds is removed.
   bool pins_ = false;   ///< Each rank to CPUs of its own.

@@ -112,7 +112,7 @@ void Dispatcher::abort_run() {
 void Dispatcher::end() {
   farm_.reset();
   devices_.reset();
-  manager_.reset();
+  managers_.clear();
   os::kill_descendants(::getpid(), [](pid_t) { return false; });
   forget_worlds();
   // A killed process needs a moment to be gone; its control group can be removed only then.
@@ -135,7 +135,8 @@ void Dispatcher::end() {
 void Dispatcher::kill_strays() {
   for (pid_t child : os::children_of(::getpid())) {
     bool ours = root_->owns(child) || broker_.owns(child) || (devices_ != nullptr && devices_->owns(child)) ||
-                (manager_ != nullptr && manager_->owns(child)) ||
+                std::any_of(managers_.begin(), managers_.end(),
+                            [child](const auto& entry) { return entry.second != nullptr && entry.second->owns(child); }) ||
                 std::any_of(slots_.begin(), slots_.end(),
                             [child](const auto& s) { return s->zygote_pid() == child || s->looks_with(child); });
     if (ours) continue;

@@ -147,12 +147,13 @@ void Dispatcher::open_world(Gang& gang) {
   if (!std::exchange(swept_, true)) sweep_folders();
   make_folder(*world);
   pin(gang);
-  if (manager_ == nullptr) manager_ = new_manager();
-  if (manager_ == nullptr) {
+  world->manager = tests_[gang.test].manager.empty() ? mpi_.manager : tests_[gang.test].manager;
+  mpi::Manager* manager = manager_for(*world);
+  if (manager == nullptr) {
     fail_gang(gang, mpi_.problem);
     return;
   }
-  manager_->begin(world->name, static_cast<int>(gang.slots.size()), [this, test = gang.test, world](mpi::Manager::Begun begun) {
+  manager->begin(world->name, static_cast<int>(gang.slots.size()), [this, test = gang.test, world](mpi::Manager::Begun begun) {
     auto found = gangs_.find(test);
     if (found == gangs_.end() || found->second->world != world) return;  // Stopped in the meantime.
     if (begun.problem.empty()) {
@@ -163,12 +164,24 @@ void Dispatcher::open_world(Gang& gang) {
   });
 }
 
-/// For the library that the tests have; none where they have none.
-std::unique_ptr<mpi::Manager> Dispatcher::new_manager() {
+/// For the library that its test has; null where it has none.
+mpi::Manager* Dispatcher::manager_for(const World& world) {
+  std::unique_ptr<mpi::Manager>& manager = managers_[world.manager];
+  if (manager == nullptr) manager = new_manager(world.manager);
+  return manager.get();
+}
+
+/// Null where it has not begun, and at the end of the engine.
+mpi::Manager* Dispatcher::manager_of(const World& world) const {
+  auto found = managers_.find(world.manager);
+  return found == managers_.end() ? nullptr : found->second.get();
+}
+
+std::unique_ptr<mpi::Manager> Dispatcher::new_manager(const std::string& kind) {
   auto aborted = [this](const std::string& world, int rank, int code) { on_abort(world, rank, code); };
-  if (mpi_.manager == "pmi") return std::make_unique<mpi::PmiServers>(loop_, aborted);
-  if (mpi_.manager == "pmix") return std::make_unique<mpi::PmixLink>(loop_, aborted);
-  if (mpi_.manager != "launcher") return nullptr;
+  if (kind == "pmi") return std::make_unique<mpi::PmiServers>(loop_, aborted);
+  if (kind == "pmix") return std::make_unique<mpi::PmixLink>(loop_, aborted);
+  if (kind != "launcher") return nullptr;
   return std::make_unique<mpi::Launchers>(loop_, mpi_.launch, [this](const std::string& world) { on_launcher_lost(world); });
 }
 
@@ -334,7 +347,8 @@ void Dispatcher::end_gang(Gang& gang) {
   }
   bool wanted = gang.wants_words();
   gang.asked = true;
-  if (wanted && manager_ != nullptr && manager_->explain(gang.world->name, [this, test](const std::string& words) {
+  mpi::Manager* manager = wanted ? manager_of(*gang.world) : nullptr;
+  if (manager != nullptr && manager->explain(gang.world->name, [this, test](const std::string& words) {
         auto found = gangs_.find(test);
         if (found == gangs_.end()) return;
         found->second->hear(words);
@@ -387,7 +401,7 @@ void Dispatcher::keep_world(const std::shared_ptr<World>& world, bool good) {
 
 void Dispatcher::close_world(const std::shared_ptr<World>& world) {
   cpus_.give_back(world->cpus);
-  if (manager_ != nullptr) manager_->end(world->name);
+  if (mpi::Manager* manager = manager_of(*world); manager != nullptr) manager->end(world->name);
   remove_folder(*world);
 }
 

@@ -12,6 +12,7 @@ namespace holdfast::run {
 
 struct World {
   std::string name;        ///< By which its process manager knows it.
+  std::string manager;     ///< Which kind that is (protocol/README.md, `ready`).
   std::string folder;      ///< In /dev/shm, for their shared memory: removed at its end. Empty where there can be none.
   os::Fd lock;             ///< On that folder: an engine that dies lets go of it, and the next one removes the folder.
   std::vector<int> slots;  ///< By rank.

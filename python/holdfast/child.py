@@ -102,14 +102,20 @@ class TestRunner:
         if order is None:
             os._exit(0)
         if "mpi" in order:
-            self.rank = mpi.enter(order["mpi"], fds)
-            self.config.pluginmanager.register(Initialiser(self, self.rank), "holdfast-rank")
+            self._enter_world(order, fds)
         if order.get("reuse"):
             Worker(self).run(order)
         if order["t"] != "go":
             self._become(order)
         self.take_resources(order)
         self.run_item(self.item_of(order), str(order["id"]), order.get("look", True))
+
+    def _enter_world(self, order: wire.Frame, fds: list[int]) -> None:
+        """As a rank of MPI; where the test is a program, that is one."""
+        item = self.item_of(order)
+        self.rank = mpi.enter(order["mpi"], fds, getattr(item, "holdfast_mpi_library", ""))
+        if not getattr(item, "holdfast_is_program", False):
+            self.config.pluginmanager.register(Initialiser(self, self.rank), "holdfast-rank")
 
     def _become(self, order: wire.Frame) -> NoReturn:
         from holdfast.scope import ScopeProcess, become_replica, close_node

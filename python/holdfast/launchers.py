@@ -29,10 +29,11 @@ class NoLauncher(Exception):
     """It cannot launch ranks from here, and why."""
 
 
-def launch(name: str, library: str, words: Sequence[str], tuning: Mapping[str, str]) -> Frame:
-    """`launch` with the command, or `problem`. `library`: what MPI says of itself; `words`: the user's."""
+def launch(name: str, library: str, words: Sequence[str], tuning: Mapping[str, str], path: str = "") -> Frame:
+    """`launch` with the command, or `problem`. `library`: what MPI says of itself; `words`: the user's; `path`: of the library, where
+    it is not loaded here."""
     try:
-        found = _srun(library) if name == "srun" else _mpirun(library)
+        found = _srun(library) if name == "srun" else _mpirun(library, path)
     except NoLauncher as problem:
         return {"manager": "", "problem": f"--hf-mpi={name}: {problem}"}
     # What users say comes last, so that it wins.
@@ -72,10 +73,11 @@ def _srun(library: str) -> list[str]:
     return [find_srun(), f"--mpi={manager}", "--overlap", "-N1", f"--nodelist={os.environ['SLURMD_NODENAME']}", "--export=ALL"]
 
 
-def _mpirun(library: str) -> list[str]:
+def _mpirun(library: str, path: str) -> list[str]:
+    beside = str(Path(path).parent.parent / "bin") if path else _beside_the_library()
     if not is_open_mpi(library):
-        return [_program("mpiexec of MPICH", *_MPICH)]
-    program = _program("mpirun of Open MPI", *_OPEN_MPI)
+        return [_program("mpiexec of MPICH", beside, *_MPICH)]
+    program = _program("mpirun of Open MPI", beside, *_OPEN_MPI)
     # As many ranks as there are slots, which may be more than CPUs; the engine pins them where it is asked to.
     return [program, *(["--map-by", ":OVERSUBSCRIBE"] if _is_new(library) else ["--oversubscribe"]), "--bind-to", "none"]
 
@@ -90,9 +92,9 @@ def _is_new(library: str) -> bool:
     return version is not None and int(version[1]) >= 5
 
 
-def _program(title: str, names: Sequence[str], says: Sequence[str]) -> str:
+def _program(title: str, beside: str, names: Sequence[str], says: Sequence[str]) -> str:
     """The first one that is of this library: several can be installed, and `mpirun` is anybody's. Raises NoLauncher."""
-    for folder in (_beside_the_library(), None):
+    for folder in (beside, None):
         for name in names:
             path = shutil.which(name, path=folder)
             if path is not None and _says(path, says):

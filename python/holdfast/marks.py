@@ -95,8 +95,10 @@ def _wishes_of_marks(item: pytest.Item, isolation: str) -> Frame:
     demand = _demand(item, given)
     if ranks is not None:
         demand["ranks"] = _slots(item) if ranks.all else int(ranks)
-        if isolation == "worker" and not own and "gpus" not in demand and "vram" not in demand:
+        if isolation == "worker" and not own and "gpus" not in demand and "vram" not in demand and "program" not in wishes:
             demand["pool"] = True
+        if (manager := getattr(item, "holdfast_mpi_manager", "")) != "":
+            wishes["manager"] = manager
     if demand:
         wishes["demand"] = demand
     group = group_of(item)

@@ -35,6 +35,9 @@ _MPICH = {"UCX_TLS": "self,posix", "FI_PROVIDER": "tcp", "FI_TCP_IFACE": "lo"}
 # Where the shared memory of a gang is to be, so that what a rank leaves that was killed can be found.
 _PLACES = ("OMPI_MCA_btl_vader_backing_directory", "OMPI_MCA_btl_sm_backing_directory", "UCX_POSIX_DIR")
 _tuning: dict[str, str] = {}
+# What a launcher, where it joins the ranks of this run, wants them to have; and of whose MPI it is.
+_launcher: dict[str, str] = {}
+_launcher_library = ""
 # The descriptor of what hwloc knows of this machine; negative where it could not be had.
 _topology = -1
 
@@ -80,14 +83,32 @@ def prepare(wanted: str, words: list[str]) -> Frame:
     if MPI.Is_initialized():
         return {"problem": "something has initialised MPI while the tests were collected (a process that has cannot be forked)"}
     library = MPI.Get_library_version().replace("\0", "").strip().split("\n")[0]
-    _tuning.update(_tuning_of(library))
+    _tuning.update(tuning_of(library))
     _draw_topology()
-    if wanted in launchers.LAUNCHERS:
-        found = launchers.launch(wanted, library, words, _tuning)
-        # Ranks, and what the launcher starts at their wish, are to agree.
-        _tuning.update(found.get("launch", {}).get("environment", {}))
-        return {**found, "library": library}
-    return {"manager": wanted if wanted != "auto" else _manager_of(library), "library": library}
+    return _joined(wanted, words, library, "")
+
+
+def prepare_programs(wanted: str, words: list[str], library: str, path: str) -> Frame:
+    """The same, where only programs have ranks. `library`: of one of them, as MPI_Get_library_version says it, in `path`."""
+    return _joined(wanted, words, library, path)
+
+
+def _joined(wanted: str, words: list[str], library: str, path: str) -> Frame:
+    global _launcher_library
+    if wanted not in launchers.LAUNCHERS:
+        return {"manager": wanted if wanted != "auto" else manager_of(library), "library": library}
+    found = launchers.launch(wanted, library, words, tuning_of(library), path)
+    # Ranks, and what the launcher starts at their wish, are to agree.
+    _launcher.update(found.get("launch", {}).get("environment", {}))
+    _launcher_library = library
+    return {**found, "library": library}
+
+
+def why_not_joined(library: str) -> str:
+    """Of a program with that one: a launcher of another MPI would leave each rank alone, and that would look like a pass."""
+    if not (library and _launcher_library) or launchers.is_open_mpi(library) == launchers.is_open_mpi(_launcher_library):
+        return ""
+    return f"its MPI is {library}, and the launcher of this run is of {_launcher_library}; run it by itself, or with --hf-mpi=auto"
 
 
 def _draw_topology() -> None:
@@ -121,12 +142,12 @@ def _known_topology() -> Generator[None, None, None]:
         os.environ.pop(name, None)
 
 
-def _manager_of(library: str) -> str:
+def manager_of(library: str) -> str:
     """MPICH and what is made of it (Intel MPI, MVAPICH) speak PMI-1, Open MPI PMIx."""
     return "pmix" if launchers.is_open_mpi(library) else "pmi"
 
 
-def _tuning_of(library: str) -> dict[str, str]:
+def tuning_of(library: str) -> dict[str, str]:
     if not launchers.is_open_mpi(library):
         return _MPICH
     version = re.match(r"Open MPI v(\d+)", library)
@@ -137,18 +158,21 @@ def _tuning_of(library: str) -> dict[str, str]:
 class Rank:
     """What the engine has said of this process, and what has come of it."""
 
-    def __init__(self, order: Frame, fds: list[int]) -> None:
+    def __init__(self, order: Frame, fds: list[int], library: str) -> None:
         self.rank = int(order["rank"])
         self.size = int(order["size"])
         self.name = str(order["name"])
         self.pid = os.getpid()
+        # What a program that joins in the place of this process must inherit.
+        self.descriptors: tuple[int, ...] = ()
         # In a world that is kept: what its tests have got, until they have ended on all ranks, and what nobody but us speaks on.
         self._given: list[Any] = []
         self._own: Any = None
         self._keeps = False
         if order.get("cpus"):
             os.sched_setaffinity(0, {int(cpu) for cpu in order["cpus"]})
-        for key, value in _tuning.items():
+        self.descriptors = tuple(fds[:1])
+        for key, value in {**(tuning_of(library) if library else _tuning), **_launcher}.items():
             os.environ.setdefault(key, value)
         os.environ.update({str(k): str(v) for k, v in order["environment"].items()})
         if order["folder"]:
@@ -299,9 +323,10 @@ def _forget(communicator: Any) -> None:
         warnings.warn(f"the test's communicator could not be freed: {problem}", stacklevel=2)
 
 
-def enter(order: Frame, fds: list[int]) -> Rank:
+def enter(order: Frame, fds: list[int], library: str = "") -> Rank:
+    """`library`: of the program that it is to run, as MPI_Get_library_version says it; empty for a test of Python."""
     global _process
-    _process = Rank(order, fds)
+    _process = Rank(order, fds, library)
     return _process
 
 

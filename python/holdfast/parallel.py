@@ -81,6 +81,8 @@ def _count(value: Any) -> int:
 
 def ranks_of(item: pytest.Item) -> Optional[Ranks]:
     """None for a test that has nothing to do with MPI, as far as can be seen."""
+    if (program := getattr(item, "holdfast_ranks", 0)) > 0:
+        return Ranks(program, {})
     callspec = getattr(item, "callspec", None)
     ranks = callspec.params.get("comm") if callspec is not None else None
     if isinstance(ranks, Ranks):

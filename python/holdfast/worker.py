@@ -160,7 +160,7 @@ class RootWorker:
         for start in range(0, len(descriptions), _CHUNK):
             self.channel.send({"t": "items", "items": descriptions[start : start + _CHUNK]})
         self.has_ranks = any("ranks" in entry.get("demand", ()) for entry in descriptions)
-        mpi_ready = mpi.prepare(*options.mpi_of(self.config)) if self.has_ranks else {}
+        mpi_ready = self._prepare_mpi(session.items, descriptions) if self.has_ranks else {}
         reason = f"each runs under {wrap.name}" if wrap is not None else forksafe.reason_against()
         self.channel.send(
             {
@@ -177,6 +177,15 @@ class RootWorker:
         )
         self.exit_status = serve_root(self, session)
         return True
+
+    def _prepare_mpi(self, items: Sequence[pytest.Item], descriptions: Sequence[wire.Frame]) -> wire.Frame:
+        """MPI is loaded here for tests of Python; programs have their own."""
+        wanted, words = options.mpi_of(self.config)
+        with_ranks = [item for item, entry in zip(items, descriptions) if "ranks" in entry.get("demand", ())]
+        programs = [item for item in with_ranks if getattr(item, "holdfast_is_program", False)]
+        if len(programs) < len(with_ranks):
+            return mpi.prepare(wanted, words)
+        return mpi.prepare_programs(wanted, words, programs[0].holdfast_mpi_library, programs[0].holdfast_mpi_path)  # type: ignore[attr-defined]
 
     def _nothing_is_against_running(self, session: pytest.Session) -> bool:
         """False where the controller will not run the tests, or wants to be asked."""

@@ -8,6 +8,7 @@ from typing import Any, Callable
 
 from holdfast.amounts import bytes_in
 from holdfast.nearest import nearest
+from holdfast.targets.launched import is_launcher
 from holdfast.targets.model import NoTarget, Test
 from holdfast.texts import Unreadable, text_of, toml_in
 
@@ -70,6 +71,8 @@ def _test(number: int, table: dict[str, Any], folder: Path) -> Test:
             values[name] = _KEYS[name](value)
         except ValueError as problem:
             raise NoTarget(f"{where}{name} = {value!r}: {problem}") from None
+    if "ranks" in values and is_launcher(values["command"][0]):
+        raise NoTarget(f"{where}ranks = {values['ranks']}, and its command starts ranks itself; leave out {values['command'][0]}")
     values["folder"] = str((folder / values.get("folder", "")).absolute())
     return Test(**values)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.targets.ask import ask, last_words
+from holdfast.targets.launched import launched_by
 from holdfast.targets.model import Expected, NoTarget, Test
 
 KIND = "CTest"
@@ -39,11 +40,15 @@ def _test(one: dict[str, Any], graph: dict[str, Any]) -> Test:
     node = graph["nodes"][one["backtrace"]] if "backtrace" in one else {}
     groups = [[(need[".type"], int(need["slots"])) for need in group["requirements"]] for group in has.get("RESOURCE_GROUPS", [])]
     skip_code = has.get("SKIP_RETURN_CODE")
+    processors = int(has.get("PROCESSORS", 1))
+    # How each rank has ended is no word of these, which are about what the launcher makes of all.
+    of_all = any(has.get(name) for name in ("WILL_FAIL", "PASS_REGULAR_EXPRESSION", "SKIP_REGULAR_EXPRESSION"))
+    launched = None if of_all else launched_by(one.get("command", ()), processors)
     return Test(
         one["name"],
-        tuple(one.get("command", ())),
+        launched.command if launched is not None else tuple(one.get("command", ())),
         folder=has.get("WORKING_DIRECTORY", ""),
-        environment=tuple(has.get("ENVIRONMENT", ())),
+        environment=(*has.get("ENVIRONMENT", ()), *(launched.environment if launched is not None else ())),
         environment_changes=tuple(has.get("ENVIRONMENT_MODIFICATION", ())),
         file=graph["files"][node["file"]] if "file" in node else "",
         line=node.get("line", 0),
@@ -51,7 +56,9 @@ def _test(one: dict[str, Any], graph: dict[str, Any]) -> Test:
         disabled=bool(has.get("DISABLED", False)),
         problem="" if one.get("command") else "its program is not there; build the project",
         timeout=float(has["TIMEOUT"]) if has.get("TIMEOUT") else None,
-        cores=int(has.get("PROCESSORS", 1)),
+        cores=max(1, processors // launched.ranks) if launched is not None else processors,
+        ranks=launched.ranks if launched is not None else 0,
+        launcher=launched.launcher if launched is not None else "",
         serial=bool(has.get("RUN_SERIAL", False)),
         locks=tuple(has.get("RESOURCE_LOCK", ())),
         after=tuple(has.get("DEPENDS", ())),

@@ -9,9 +9,10 @@ from typing import Any, Callable, Optional, Union
 
 import pytest
 
-from holdfast import crash
+from holdfast import crash, mpi, options
 from holdfast.targets import batch
 from holdfast.targets.model import Test
+from holdfast.targets.mpi_library import library_of
 from holdfast.targets.running import Outcome, run
 
 # Of the output of a program that has died.
@@ -56,6 +57,13 @@ class NativeItem(pytest.Item):
         # Node ids of tests that must be over, and of those that must have passed; absent for none (items.py).
         self.holdfast_after: list[str]
         self.holdfast_requires: list[str]
+        # Of MPI: how many processes of the program the test is (0: one, without), what joins them (empty: what the run has for all),
+        # and which library they have.
+        self.holdfast_ranks = 0
+        self._no_mpi = ""
+        self.holdfast_mpi_manager = self.holdfast_mpi_library = self.holdfast_mpi_path = ""
+        if test.ranks and not test.disabled:
+            self._find_mpi()
         # What the engine is to make of it, where its end is its verdict (protocol/README.md, `done`).
         self.holdfast_program: Optional[dict[str, Any]] = None
         if wishes := _wishes(test):
@@ -64,6 +72,21 @@ class NativeItem(pytest.Item):
         self.own_markers.extend(pytest.Mark(label, (), {}, _ispytest=True) for label in test.labels)
         if test.disabled:
             self.add_marker(pytest.mark.skip(reason="disabled"))
+
+    def _find_mpi(self) -> None:
+        library = library_of(self.test.command, self.test.environment, self.test.launcher)
+        wanted, _ = options.mpi_of(self.config)
+        if library is None and wanted == "auto":
+            self._no_mpi = (
+                f"it asks for {self.test.ranks} MPI ranks, and there is no MPI library in {self.test.command[0]} (ldd does not name "
+                "one), nor an mpiexec in PATH; --hf-mpi=pmix (Open MPI) or --hf-mpi=pmi (MPICH) says how its ranks find each other"
+            )
+            return
+        self.holdfast_ranks = self.test.ranks
+        if library is not None:
+            self.holdfast_mpi_library, self.holdfast_mpi_path = library.text, library.path
+        if wanted == "auto":
+            self.holdfast_mpi_manager = mpi.manager_of(self.holdfast_mpi_library)
 
     def reportinfo(self) -> tuple[Union[os.PathLike[str], str], Optional[int], str]:
         return self.test.file or self.path, max(0, self.test.line - 1), self.name
@@ -121,10 +144,8 @@ class NativeItem(pytest.Item):
     def runtest(self) -> None:
         if self.test.problem:
             pytest.fail(self.test.problem, pytrace=False)
-        if self.test.ranks:
-            pytest.fail(
-                f"it asks for {self.test.ranks} MPI ranks, which programs cannot have yet (docs/native.md, limits)", pytrace=False
-            )
+        if problem := self._no_mpi or mpi.why_not_joined(self.holdfast_mpi_library):
+            pytest.fail(problem, pytrace=False)
         self.holdfast_program = None
         came, self._came = self._came, None
         outcome, said = came if came is not None else self._run()

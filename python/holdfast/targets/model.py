@@ -47,7 +47,8 @@ class Test:
     problem: str = ""
     timeout: Optional[float] = None  # Seconds.
     cores: int = 1
-    ranks: int = 0
+    ranks: int = 0  # Of MPI; what else it wants is then for each.
+    launcher: str = ""  # That was to start them.
     memory: Optional[int] = None  # Bytes.
     serial: bool = False
     locks: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Callable, Optional
 
+from holdfast import mpi
 from holdfast.targets import catch2, doctest, googletest
 from holdfast.targets.ask import NOT_THEIRS, why_not_run
 from holdfast.targets.changes import changed
@@ -62,10 +63,12 @@ class OutOfTime(Exception):
 
 def run_program(command: list[str], test: Test, limit: Optional[float] = None) -> Outcome:
     """How it has ended. Raises OSError, OutOfTime (after `limit` seconds)."""
+    rank = mpi.of_this_process()
+    joined = rank.descriptors if rank is not None else ()
     with contextlib.closing(Notes(os.path.join(test.folder, command[0]))) as notes:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, cwd=test.folder or None, env=notes.environment(_environment(test)),
-            pass_fds=notes.descriptors,
+            pass_fds=(*notes.descriptors, *joined),
         )  # fmt: skip
         try:
             if limit is not None and not _ends_within(process.pid, limit):
