@@ -40,6 +40,8 @@ class Manager {
   /// A rank has ended without a word: true if `then` will be called, once (not from inside, and not after end()), with what
   /// the manager has to say of that.
   virtual bool explain(const std::string& /*world*/, const OnWords& /*then*/) { return false; }
+  /// A rank that has not asked who the others are, as MPI_Init does; negative for none, or where that cannot be known.
+  [[nodiscard]] virtual int absent(const std::string& /*world*/) const { return -1; }
   /// A process of its own, which nobody is to end.
   [[nodiscard]] virtual bool owns(pid_t /*pid*/) const { return false; }
 };

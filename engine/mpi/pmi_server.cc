@@ -96,7 +96,15 @@ void PmiServer::read_from(int rank) {
   }
 }
 
+int PmiServer::absent() const {
+  for (int rank = 0; rank < size_; ++rank) {
+    if (heard_.count(rank) == 0) return rank;
+  }
+  return -1;
+}
+
 void PmiServer::on_line(int rank, const std::string& line) {
+  heard_.insert(rank);
   Peer& peer = peers_.at(rank);
   if (peer.spawning) {
     if (line != "endcmd") return;

@@ -32,6 +32,8 @@ class PmiServer {
 
   /// The rank's end of its socket, for PMI_FD. Once for each rank.
   Result<os::Fd> connect(int rank);
+  /// The first rank that has said nothing yet; negative for none.
+  [[nodiscard]] int absent() const;
 
  private:
   struct Peer {
@@ -61,6 +63,7 @@ class PmiServer {
   std::map<std::string, std::string> published_;
   std::size_t stored_ = 0;  ///< Bytes in both.
   std::set<int> in_barrier_;
+  std::set<int> heard_;  ///< Ranks that have said something.
 };
 
 }  // namespace holdfast::mpi

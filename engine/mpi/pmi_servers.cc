@@ -28,6 +28,11 @@ Manager::Begun PmiServers::open(const std::string& world, int size) {
   return begun;
 }
 
+int PmiServers::absent(const std::string& world) const {
+  auto found = servers_.find(world);
+  return found == servers_.end() ? -1 : found->second->absent();
+}
+
 void PmiServers::end(const std::string& world) {
   auto found = servers_.extract(world);
   // It may be what has called us.

@@ -17,6 +17,7 @@ class PmiServers final : public Manager {
 
   void begin(const std::string& world, int size, OnBegun then) override;
   void end(const std::string& world) override;
+  [[nodiscard]] int absent(const std::string& world) const override;
 
  private:
   Begun open(const std::string& world, int size);

@@ -48,12 +48,19 @@ void PmixLink::begin(const std::string& world, int size, OnBegun then) {
   }
   waiting.timer = loop_.call_after(os::seconds(kLimit),
                                    [this] { lost(fmt::format("the PMIx server does not answer within {:g} s", kLimit)); });
+  for (int rank = 0; rank < size; ++rank) absent_[world].insert(rank);
   helper_.send({{"t", "begin"}, {"name", world}, {"size", size}});
 }
 
 void PmixLink::end(const std::string& world) {
   if (auto waiting = waiting_.extract(world); !waiting.empty()) loop_.cancel(waiting.mapped().timer);
+  absent_.erase(world);
   helper_.send({{"t", "end"}, {"name", world}});
+}
+
+int PmixLink::absent(const std::string& world) const {
+  auto found = absent_.find(world);
+  return found == absent_.end() || found->second.empty() ? -1 : *found->second.begin();
 }
 
 void PmixLink::on_frame(const wire::Json& frame) {
@@ -61,6 +68,10 @@ void PmixLink::on_frame(const wire::Json& frame) {
   const std::string name = frame.value("name", "");
   if (type == "abort") {
     on_abort_(name, frame.value("rank", 0), frame.value("code", 0));
+    return;
+  }
+  if (type == "joined") {
+    if (auto world = absent_.find(name); world != absent_.end()) world->second.erase(frame.value("rank", 0));
     return;
   }
   auto found = waiting_.find(name);

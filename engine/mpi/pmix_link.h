@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,7 @@ class PmixLink final : public Manager {
 
   void begin(const std::string& world, int size, OnBegun then) override;
   void end(const std::string& world) override;
+  [[nodiscard]] int absent(const std::string& world) const override;
   [[nodiscard]] bool owns(pid_t pid) const override { return helper_.owns(pid); }
 
  private:
@@ -40,6 +42,7 @@ class PmixLink final : public Manager {
     os::TimerId timer = 0;
   };
   std::map<std::string, Waiting> waiting_;
+  std::map<std::string, std::set<int>> absent_;  ///< By world: ranks that have not connected.
 };
 
 /// `holdfast pmix-helper`: serves on the socket `fd` until it is closed; its files go to `folder`. Returns the exit code.

@@ -74,6 +74,12 @@ class Waiter {
 
 Code on_client(const pmix::Process*, void*, pmix::OnDone, void*) { return pmix::kDone; }
 
+// Before PMIx_Init returns there: our word is on its way when the rank goes on.
+Code on_connected(const pmix::Process* who, void*, pmix::OnDone, void*) {
+  tell({{"t", "joined"}, {"name", who->name.data()}, {"rank", who->rank}});
+  return pmix::kDone;
+}
+
 Code on_abort(const pmix::Process* who, void*, int status, const char*, pmix::Process*, std::size_t, pmix::OnDone, void*) {
   tell({{"t", "abort"}, {"name", who->name.data()}, {"rank", who->rank}, {"code", status}});
   return pmix::kDone;
@@ -104,7 +110,7 @@ class Server {
     std::array<pmix::Info, 2> infos{};
     library_.info_load(&infos[0], "pmix.srvr.tmpdir", folder.c_str(), Type::String);
     library_.info_load(&infos[1], "pmix.sys.tmpdir", folder.c_str(), Type::String);
-    module_ = pmix::Module{on_client, on_client, on_abort, on_fence, on_direct_modex, {}};
+    module_ = pmix::Module{on_connected, on_client, on_abort, on_fence, on_direct_modex, {}};
     Code code = library_.server_init(&module_, infos.data(), infos.size());
     if (code != pmix::kSuccess) return fmt::format("PMIx_server_init: {}", library_.error_string(code));
     std::array<char, 256> host{};

@@ -358,6 +358,9 @@ void Dispatcher::end_gang(Gang& gang) {
       })) {
     return;
   }
+  // Tests of Python look for themselves.
+  const mpi::Manager* joins = tests_[test].program && gang.slots.size() > 1 ? manager_of(*gang.world) : nullptr;
+  if (joins != nullptr) gang.absent = joins->absent(gang.world->name);
   gang.ended_well = gang.lives_on();
   Attempt merged = gang.merge();
   dissolve(test);

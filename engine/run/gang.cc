@@ -12,9 +12,11 @@ namespace {
 
 constexpr const char* kEnded = "ended";  // The verdict of a rank that we have ended for another one's sake.
 
+bool ended_by_itself(const Evidence& evidence) { return evidence.done && !evidence.interrupted; }
+
 std::string verdict_of(const Attempt& attempt) {
   // One that had only to leave MPI has a verdict of its own.
-  if (attempt.evidence.ended_with_gang) return attempt.evidence.done ? attempt.evidence.pytest_verdict : kEnded;
+  if (attempt.evidence.ended_with_gang) return ended_by_itself(attempt.evidence) ? attempt.evidence.pytest_verdict : kEnded;
   return judge(attempt.evidence);
 }
 
@@ -84,9 +86,15 @@ Attempt Gang::merge() {
   for (auto [rank, code] : aborted) {
     // MPICH waits to be ended by its process manager when COMM_WORLD is aborted: what we did counts as what it asked for.
     Evidence& evidence = attempts[static_cast<std::size_t>(rank)]->evidence;
-    if (!evidence.ended_with_gang || evidence.done) continue;
+    if (!evidence.ended_with_gang || ended_by_itself(evidence)) continue;
     evidence.ended_with_gang = false;
-    evidence.exit = Exit{false, code & 0xFF, 0};
+    Exit asked{false, code & 0xFF, 0};
+    if (evidence.interrupted) {
+      evidence.program = asked;
+      attempts[static_cast<std::size_t>(rank)]->reports = wire::Json::array();
+    } else {
+      evidence.exit = asked;
+    }
   }
   wire::Json ranks = wire::Json::array();
   for (std::size_t rank = 0; rank < attempts.size(); ++rank) {
@@ -109,6 +117,15 @@ Attempt Gang::merge() {
   }
   if (launcher_lost && first_failed < 0) {
     merged.evidence.problem = fmt::format("the launcher of its ranks has ended before them{}", words);
+  }
+  if (absent >= 0 && judge(merged.evidence) == "passed") {
+    merged.evidence.problem = fmt::format(
+        "rank {} of {} has not joined the others: is this a program of MPI, and of the kind that --hf-mpi says? By itself each "
+        "rank "
+        "is a world of one, in which much passes",
+        absent, attempts.size());
+    merged.evidence.program = Exit{false, 0, 0};
+    merged.reports = wire::Json::array();
   }
   merged.slot = slots.front();
   merged.rank = static_cast<int>(chosen);

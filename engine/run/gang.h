@@ -25,6 +25,7 @@ struct Gang {
   std::vector<std::optional<Attempt>> attempts;  ///< and how the others have.
   int first_failed = -1;                         ///< The rank that failed before all others; negative for none.
   std::map<int, int> aborted;                    ///< By rank that has called MPI_Abort: its code.
+  int absent = -1;                               ///< A rank that has not joined the others; negative for none.
   bool ended_well = false;                       ///< lives_on(), of its end.
   bool launcher_lost = false;                    ///< What had launched its ranks has given them up.
   bool asked = false;                            ///< The manager, for what it has to say of the end.

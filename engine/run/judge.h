@@ -56,6 +56,7 @@ struct Evidence {
   std::string problem;             ///< It broke the protocol: what was wrong.
   bool wrapped = false;            ///< It ran under a tool, whose exit code is not the test's.
   bool ended_with_gang = false;    ///< We have ended it since another rank had failed.
+  bool interrupted = false;        ///< The program that is the test was ended by our signal.
   bool batched = false;            ///< The program that ran it ran others as well, and it did not pass there.
   bool hung_up = false;            ///< It closed its channel (or called exec) without having finished.
   Slate slate{};                   ///< A copy of the page at its end.

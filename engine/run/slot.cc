@@ -426,6 +426,7 @@ void Slot::on_test_frame(wire::Json frame) {
     attempt_.evidence.leaks = read_leaks(frame);
     attempt_.evidence.batched = frame.value("batched", false);
     attempt_.own_seconds = wire::number(frame, "seconds", -1);
+    attempt_.evidence.interrupted = frame.value("interrupted", false);
     if (auto program = frame.find("program"); program != frame.end() && program->is_object()) {
       double status = wire::number(*program, "status", 0);
       attempt_.evidence.program = exit_of_wait_status(status > 0 && status <= UINT16_MAX ? static_cast<int>(status) : 0);

@@ -215,7 +215,7 @@ class TestRunner:
             os._exit(3)
         try:
             if self._ran_quickly(item):
-                _add_batch(done, item)
+                _add_program(done, item)
                 return done
             self.slate.enter(SETUP)
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
@@ -226,9 +226,7 @@ class TestRunner:
             self._report_escape(item, problem)
             self._escaped = True
         self._leave_if_not_owner()
-        if (program := getattr(item, "holdfast_program", None)) is not None:
-            done["program"] = program
-        _add_batch(done, item)
+        _add_program(done, item)
         if self.session.shouldstop or self.session.shouldfail:
             done["stop"] = str(self.session.shouldstop or self.session.shouldfail)
         return done
@@ -396,8 +394,12 @@ class Initialiser:
             self.rank.initialise()
 
 
-def _add_batch(done: wire.Frame, item: pytest.Item) -> None:
-    """Of a program that may have run other tests as well (targets/batch.py)."""
+def _add_program(done: wire.Frame, item: pytest.Item) -> None:
+    """Of a test that is one, how that has ended, which may have run other tests as well (targets/batch.py)."""
+    if (program := getattr(item, "holdfast_program", None)) is not None:
+        done["program"] = program
+    if getattr(item, "holdfast_interrupted", False):
+        done["interrupted"] = True
     if getattr(item, "holdfast_batched", False):
         done["batched"] = True
     if (seconds := getattr(item, "holdfast_seconds", None)) is not None:

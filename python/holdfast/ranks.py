@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, Callable
 
@@ -12,6 +13,8 @@ _PLACE = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+) in (?P<name>.+)
 _CALL = re.compile(r"\bP?(MPI_[A-Z][A-Za-z_0-9]*)\b")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _ENDED = "ended"
+# On the Python stack of a rank that is a program: whatever waits for it says nothing of it.
+_RUNS_PROGRAM = os.path.join("holdfast", "targets", "running.py")
 
 Texts = Callable[[Frame], str]
 
@@ -63,10 +66,13 @@ def _how(entry: Frame, headline: Texts) -> str:
 
 def where(entry: Frame) -> str:
     """` in MPI_Recv at halo.py:17 (exchange)`, as far as it is known."""
+    processes = entry.get("processes", ())
+    stacks = str(entry.get("stacks") or "")
+    waits_for_program = _RUNS_PROGRAM in stacks
     call = None
-    for process in entry.get("processes", ())[:1]:
-        call = _CALL.search(_native_text(process))
-    place = _innermost(str(entry.get("stacks") or ""))
+    for process in processes if waits_for_program else processes[:1]:
+        call = call or _CALL.search(_native_text(process))
+    place = _innermost(stacks) if not waits_for_program else ""
     text = f" in {call[1]}" if call is not None else ""
     return text + (f" at {place}" if place else "")
 

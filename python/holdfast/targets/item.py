@@ -64,6 +64,8 @@ class NativeItem(pytest.Item):
         self.holdfast_mpi_manager = self.holdfast_mpi_library = self.holdfast_mpi_path = ""
         if test.ranks and not test.disabled:
             self._find_mpi()
+        # Whether it was ended by the engine's signal.
+        self.holdfast_interrupted = False
         # What the engine is to make of it, where its end is its verdict (protocol/README.md, `done`).
         self.holdfast_program: Optional[dict[str, Any]] = None
         if wishes := _wishes(test):
@@ -146,9 +148,13 @@ class NativeItem(pytest.Item):
             pytest.fail(self.test.problem, pytrace=False)
         if problem := self._no_mpi or mpi.why_not_joined(self.holdfast_mpi_library):
             pytest.fail(problem, pytrace=False)
-        self.holdfast_program = None
+        self.holdfast_program, self.holdfast_interrupted = None, False
         came, self._came = self._came, None
-        outcome, said = came if came is not None else self._run()
+        try:
+            outcome, said = came if came is not None else self._run()
+        except KeyboardInterrupt:
+            self.holdfast_interrupted = True
+            raise
         if isinstance(outcome, KeyboardInterrupt):
             self.add_report_section("call", "stdout", said[-_WORDS:])
             raise outcome

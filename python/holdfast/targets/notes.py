@@ -29,9 +29,11 @@ def memory_file(name: str) -> Iterator[int]:
 
 
 class Notes:
-    """For one run of `program`. Close it."""
+    """For one run of a program: `word`, as it is called in `folder`. Close it."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, word: str, folder: str) -> None:
+        self._word = word
+        program = self._program = os.path.join(os.path.abspath(folder), word)
         self._library = find_crashnote() if _can_load(program) else None
         self._page = self._stacks = -1
         if self._library is not None:
@@ -57,7 +59,12 @@ class Notes:
         if self._library is None:
             return b"", ""
         note = os.pread(self._page, _PAGE, 0)[_NOTE]
-        return note if any(note) else b"", os.pread(self._stacks, _MOST, 0).decode(errors="replace")
+        stacks = os.pread(self._stacks, _MOST, 0).decode(errors="replace")
+        # Its own frames have the word by which it was called, which means nothing in another folder.
+        stacks = "\n".join(
+            f"{self._program}{line[len(self._word) :]}" if line.startswith(f"{self._word}(") else line for line in stacks.split("\n")
+        )
+        return note if any(note) else b"", stacks
 
     def close(self) -> None:
         for fd in self.descriptors:

@@ -65,7 +65,7 @@ def run_program(command: list[str], test: Test, limit: Optional[float] = None) -
     """How it has ended. Raises OSError, OutOfTime (after `limit` seconds)."""
     rank = mpi.of_this_process()
     joined = rank.descriptors if rank is not None else ()
-    with contextlib.closing(Notes(os.path.join(test.folder, command[0]))) as notes:
+    with contextlib.closing(Notes(command[0], test.folder)) as notes:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, cwd=test.folder or None, env=notes.environment(_environment(test)),
             pass_fds=(*notes.descriptors, *joined),
