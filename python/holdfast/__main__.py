@@ -6,6 +6,7 @@ import os
 import sys
 
 from holdfast.engine_path import EngineMissing, find_engine
+from holdfast.nearest import nearest
 
 COMMANDS = (
     "history",
@@ -14,6 +15,7 @@ COMMANDS = (
     "merge",
     "pollution",
     "check-guards",
+    "completion",
     "config",
     "devices",
     "diagnose",
@@ -26,11 +28,21 @@ COMMANDS = (
 )
 
 
+# Of the engine; those for people are in holdfast/cli/parser.py, too.
+ENGINES = ("faultd", "sweep", "gpus", "cpus", "memory", "engine", "agent", "gpu-helper", "gpu-probe", "pmix-helper", "lend", "hold")
+
+
 def main() -> int:
-    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help"):
+        words = ["--help"]
+    if words[0] in (*COMMANDS, "--help"):
         from holdfast import cli
 
-        return cli.main(sys.argv[1:])
+        return cli.main(words) if sys.argv[1:] else cli.main(words) or 4
+    if words[0] not in ENGINES and words[0] != "--version":
+        print(f"holdfast: there is no command {words[0]!r}{nearest(words[0], (*COMMANDS, *ENGINES))}", file=sys.stderr)
+        return 4
     try:
         engine = find_engine()
     except EngineMissing as missing:

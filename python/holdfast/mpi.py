@@ -172,7 +172,9 @@ class Rank:
         if order.get("cpus"):
             os.sched_setaffinity(0, {int(cpu) for cpu in order["cpus"]})
         self.descriptors = tuple(fds[:1])
-        for key, value in {**(tuning_of(library) if library else _tuning), **_launcher}.items():
+        # A program's crash is told by us, once, and not by UCX as well.
+        tuning = {**tuning_of(library), "UCX_HANDLE_ERRORS": _HELD["UCX_HANDLE_ERRORS"]} if library else _tuning
+        for key, value in {**tuning, **_launcher}.items():
             os.environ.setdefault(key, value)
         os.environ.update({str(k): str(v) for k, v in order["environment"].items()})
         if order["folder"]:

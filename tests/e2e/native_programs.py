@@ -23,14 +23,16 @@ class Programs:
         self._built: dict[str, Future[Path]] = {}
 
     def path(self, name: str) -> Path:
-        """googletest, ends, odd, batch (all of GoogleTest), catch2, catch2-v3, doctest."""
+        """googletest, ends, odd, batch (all of GoogleTest), catch2, catch2-v3, doctest; ranks-openmpi, ranks-mpich."""
         if name not in self._built:
             self._built[name] = self._pool.submit(self._build, name)
         return self._built[name].result()
 
     def _build(self, name: str) -> Path:
         made = self.folder / name
-        command = ["g++", "-std=c++17", "-g1", "-o", str(made), str(SOURCES / f"{name.removesuffix('-v3')}.cc")]
+        source, _, variant = name.partition("-")
+        compiler = f"mpicxx.{variant}" if source == "ranks" else "g++"
+        command = [compiler, "-std=c++17", "-g1", "-o", str(made), str(SOURCES / f"{source}.cc")]
         if name in ("googletest", "ends", "odd", "batch"):
             command += ["-lgtest", *([] if name == "odd" else ["-lgtest_main"]), "-pthread"]
         if name == "catch2-v3":

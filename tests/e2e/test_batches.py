@@ -119,3 +119,10 @@ def test_what_is_to_be_skipped_is_not_run_with_others(native: Native, programs, 
         done = run(native, programs.path("batch"), options=(*BATCHES, "--hf-slots=1", "-p", "skipper"), RAN=str(tmp_path / "ran"))
         assert done.short()["A/Many.Quick/3"] == done.short()["Z/Many.Quick/3"] == "skipped", done.output
         assert "Many.Quick/3" not in " ".join(processes(tmp_path / "ran"))
+
+
+@pytest.mark.parametrize("options", [(), BATCHES])
+def test_why_a_test_was_skipped(native: Native, programs, options):
+    """GoogleTest 1.12 does not say so in its report."""
+    done = run(native, programs.path("batch"), options=(*options, "-rs"))
+    assert "why not" in next(line for line in done.output.splitlines() if line.startswith("SKIPPED")), done.output

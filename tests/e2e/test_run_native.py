@@ -329,9 +329,9 @@ disabled = true
     done = run(native, "all.toml")
     assert done.short() == {
         "one": "passed", "two": "passed", "variables": "passed", "slow": "timeout", "too big": "error", "nothing": "failed",
-        "off": "skipped", "ranks": "failed",
+        "off": "skipped", "ranks": "error",
     }, done.output  # fmt: skip
-    assert "it asks for 2 MPI ranks, which programs cannot have yet" in done.output
+    assert "rank 0 of 2 has not joined the others" in done.output
     assert "./no-such-program cannot be run: No such file or directory" in done.output and "it asks for 4096 cores" in done.output
 
 
@@ -402,10 +402,10 @@ def test_the_example(native, tmp_path):
     example = Path(__file__).parents[2] / "examples" / "native"
     for command in (["cmake", "-S", example, "-B", tmp_path / "build"], ["cmake", "--build", tmp_path / "build"]):
         subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
-    done = run(native, "build/stack_test", "build", example / "checks.toml", options=("--hf-timeout=2",))
+    done = run(native, "build/stack_test", "build", example / "checks.toml", options=("--hf-timeout=2", "--hf-slots=3"))
     assert done.code == 1 and done.short() == {
         "Stack.HasATop": "passed", "Stack.Fails": "failed", "Stack.Dies": "crashed", "Stack.Hangs": "timeout", "schema": "passed",
-        "queries": "passed", "drop": "passed", "the compiler is there": "passed", "one at a time": "passed",
+        "queries": "passed", "drop": "passed", "the compiler is there": "passed", "one at a time": "passed", "ring": "passed",
     }, done.output  # fmt: skip
     assert re.search(r"top\(.*stack_test.cc:10", text_of(done, "Stack.Dies")) and "the last one is on top" in done.output
 
@@ -427,3 +427,14 @@ def test_our_own_tests_come_to_the_same_by_ctest_and_by_us(native, tmp_path):
     for isolation in ("test", "worker"):
         by_program = run(native, folder / "tests" / "unit" / "unit_tests", options=(f"--hf-isolate={isolation}",))
         assert by_program.short() == wanted, by_program.output
+
+
+def test_frames_of_a_program_that_is_called_by_a_word(native, programs, tmp_path):
+    """backtrace_symbols_fd() names the program as it was called, which means something in its folder only."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "prog").symlink_to(programs.path("ends"))
+    (tmp_path / "x.toml").write_text('[[test]]\nname = "dies"\ncommand = ["./prog", "--gtest_filter=Ends.Segv"]\nfolder = "below"')
+    done = run(native, "x.toml")
+    assert done.short() == {"dies": "crashed"} and re.search(r"Ends_Segv_Test::TestBody\(\) \(.*ends.cc:\d+\) in prog", done.output), (
+        done.output
+    )

@@ -9,6 +9,7 @@ from typing import Callable
 
 from holdfast.cli import (
     check_guards,
+    completion,
     config,
     deploy,
     devices,
@@ -25,6 +26,7 @@ from holdfast.cli import (
     suggest_marks,
 )
 from holdfast.cli.files import Mistake
+from holdfast.cli.parser import whole
 
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]] = {
     "history": (history.__doc__ or "", history.arguments, history.run),
@@ -32,6 +34,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
     "shard": (shard.__doc__ or "", shard.arguments, shard.run),
     "merge": (merge.__doc__ or "", merge.arguments, merge.run),
     "check-guards": (check_guards.__doc__ or "", check_guards.arguments, check_guards.run),
+    "completion": (completion.__doc__ or "", completion.arguments, completion.run),
     "config": (config.__doc__ or "", config.arguments, config.run),
     "devices": (devices.__doc__ or "", devices.arguments, devices.run),
     "diagnose": (diagnose.__doc__ or "", diagnose.arguments, diagnose.run),
@@ -45,6 +48,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None], Callab
 
 
 def _run(argv: Sequence[str]) -> int:
+    if argv[0] == "--help":
+        whole().print_help()
+        return 0
     if argv[0] == "run":
         # Its options are pytest's.
         return run.run(argv[1:])

@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from holdfast.cli import paint
 from holdfast.targets.find import SECONDS, suites
 from holdfast.targets.model import Suite, Test
 
@@ -22,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", action="append", metavar="PATTERN", help="only tests of that name, with * and ?; may be repeated")
     parser.add_argument("--label", action="append", metavar="NAME", help="only tests with that label, tag or mark; may be repeated")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: everything that is known")
+    paint.argument(parser)
     parser.add_argument("--limit", type=_limit, default=SECONDS, metavar="SECONDS", help="for a target to tell its tests (%(default)g)")
 
 
@@ -33,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         for suite in found:
             if not suite.problem:
-                print("\n".join(_lines(suite)))
+                print("\n".join(_lines(suite, paint.Paint(options.color))))
     sys.stdout.flush()
     for suite in found:
         if suite.problem:
@@ -56,10 +58,15 @@ def _chosen(suite: Suite, options: argparse.Namespace) -> Suite:
     return dataclasses.replace(suite, tests=tuple(test for test in suite.tests if wanted(test)))
 
 
-def _lines(suite: Suite) -> Sequence[str]:
+def _lines(suite: Suite, painted: paint.Paint) -> Sequence[str]:
     disabled = sum(test.disabled for test in suite.tests)
     count = f"{len(suite.tests)} test{'' if len(suite.tests) == 1 else 's'}" + (f", {disabled} disabled" if disabled else "")
-    return [f"{suite.target}: {suite.kind}, {count}", *(f"  {test.name}{_about(test)}" for test in suite.tests)]
+    tests = (f"  {test.name}{painted(_about(test), *_colour(test))}" for test in suite.tests)
+    return [painted(f"{suite.target}: {suite.kind}, {count}", "bold"), *tests]
+
+
+def _colour(test: Test) -> Sequence[str]:
+    return ["red"] if test.problem else ["yellow"] if test.disabled else []
 
 
 def _about(test: Test) -> str:
@@ -69,8 +76,8 @@ def _about(test: Test) -> str:
         parts.append(test.problem)
     if test.disabled:
         parts.append("disabled")
-    parts += [f"{test.cores} cores"] if test.cores > 1 else []
     parts += [f"{test.ranks} rank{'' if test.ranks == 1 else 's'}"] if test.ranks else []
+    parts += [f"{test.cores} cores{' each' if test.ranks else ''}"] if test.cores > 1 else []
     parts += [f"GPUs: {test.all_gpus}"] if test.all_gpus else []
     parts += [f"at most {test.timeout:g} s"] if test.timeout is not None else []
     parts += ["alone"] if test.serial else []

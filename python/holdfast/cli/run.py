@@ -1,30 +1,103 @@
 """Runs native suites (GoogleTest, Catch2, doctest, CTest, commands) and pytest's in one run (docs/native.md).
 
-    holdfast run [OPTIONS] -- TARGET...
-
-OPTIONS are those of `pytest --holdfast`.
+Options come first, then --, then the targets: holdfast run --hf-slots=4 -- build/unit_tests build/ checks.toml tests/
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import json
 import os
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, TextIO
 
-from holdfast.cli.files import Mistake
+from holdfast.cli.files import Mistake, open_ledger
+from holdfast.cli.json_report import document
 from holdfast.targets import ctest
 from holdfast.targets.find import COMMAND, kind_of
 from holdfast.targets.model import NoTarget
+
+if TYPE_CHECKING:
+    import pytest
+
+
+# Those of pytest that make sense for any suite; pytest --help has all.
+_PYTESTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("-k",), "EXPRESSION", "only tests whose names match: 'ledger and not slow'"),
+    (("-m",), "EXPRESSION", "only tests whose labels, tags or marks match"),
+    (("-x", "--exitfirst"), "", "ends with the first failure"),
+    (("--maxfail",), "N", "ends after so many failures"),
+    (("--lf", "--last-failed"), "", "only what failed the last time"),
+    (("--ff", "--failed-first"), "", "first what failed the last time"),
+    (("-v", "--verbose"), "", "a line for each test"),
+    (("-q", "--quiet"), "", "fewer words"),
+    (("-r",), "CHARS", "what the summary lists: (f)ailed, (E)rror, (s)kipped, (p)assed, (P)assed with output, (a)ll but passed, (A)ll"),
+    (("-s",), "", "does not capture output"),
+    (("--junitxml",), "FILE", "a report in JUnit's form"),
+    (("--color",), "yes|no|auto", "auto: in a terminal, without NO_COLOR"),
+    (("--continue-on-collection-errors",), "", "runs the others where a target cannot tell its tests"),
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """For help and completion: pytest parses them."""
+    from holdfast import options
+
+    for names, metavar, text in _PYTESTS:
+        if metavar:
+            parser.add_argument(*names, metavar=metavar, help=text)
+        else:
+            parser.add_argument(*names, action="store_true", help=text)
+    parser.add_argument("--format", choices=("text", "json"), help="json: one document about the run; what people read goes to stderr")
+    options.add_options(_OurOptions(parser))  # type: ignore[arg-type]
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help="as holdfast list takes them")
+
+
+class _OurOptions:
+    """Takes what a plugin says to pytest's parser."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+
+    def getgroup(self, *_words: str) -> _OurOptions:
+        return self
+
+    def addoption(self, name: str, **given: Any) -> None:
+        if name != "--holdfast":
+            self._parser.add_argument(name, **given)
+
+    def addini(self, *_words: Any, **_given: Any) -> None:
+        pass
 
 
 def run(argv: Sequence[str]) -> int:
     """The exit code of pytest. Raises Mistake."""
     if argv[:1] in (["-h"], ["--help"]):
-        print(__doc__)
+        parser = argparse.ArgumentParser(
+            "holdfast run", "holdfast run [OPTIONS] -- TARGET...", __doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        arguments(parser)
+        parser.print_help()
         return 0
     options, targets = _divide(argv)
+    form, options = _format(options)
+    if form == "json":
+        with _words_to_stderr() as output:
+            ledger, code = _run(options, targets)
+            db = open_ledger(ledger) if ledger is not None and ledger.exists() else None
+            text = json.dumps({**document(db, code), "ledger": str(ledger) if db is not None else None})
+        print(text, file=output)
+        output.close()
+        return code
+    return _run(options, targets)[1]
+
+
+def _run(options: Sequence[str], targets: Sequence[str]) -> tuple[Optional[Path], int]:
+    """The run's ledger, if it has come to have one, and the exit code."""
     with tempfile.TemporaryDirectory(prefix="holdfast-commands-") as folder:
         native: dict[str, tuple[str, str, str]] = {}
         paths = [_path(word, native, Path(folder)) for word in targets]
@@ -35,7 +108,44 @@ def run(argv: Sequence[str]) -> int:
         given = ["--holdfast", "-W", quiet, "-p", "holdfast.targets.plugin", f"--hf-native={json.dumps(native)}"]
         if not any(option.startswith("--rootdir") for option in options):
             given.append(f"--rootdir={os.getcwd()}")
-        return int(pytest.main([*given, *options, *paths]))
+        witness = _Witness()
+        code = int(pytest.main([*given, *options, *paths], plugins=[witness]))
+        return witness.ledger, code
+
+
+class _Witness:
+    """A plugin that remembers which ledger the run has."""
+
+    ledger: Optional[Path] = None
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        controller: Any = session.config.pluginmanager.get_plugin("holdfast-controller")
+        if controller is not None:
+            self.ledger = Path(controller.settings.journal)
+
+
+@contextlib.contextmanager
+def _words_to_stderr() -> Generator[TextIO, None, None]:
+    """Yields what was standard output. What plugins and tests print without being captured goes to people, too."""
+    sys.stdout.flush()
+    output = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    yield output
+    sys.stdout.flush()
+
+
+def _format(options: Sequence[str]) -> tuple[str, list[str]]:
+    """`--format json` or `--format=json`, and the others. Raises Mistake."""
+    form, rest = "text", list(options)
+    for at, option in enumerate(options):
+        name, joined, value = option.partition("=")
+        if name == "--format":
+            form = value if joined else next(iter(options[at + 1 :]), "")
+            del rest[at : at + (1 if joined else 2)]
+            break
+    if form not in ("text", "json"):
+        raise Mistake(f"--format {form}: give text or json")
+    return form, rest
 
 
 def _divide(argv: Sequence[str]) -> tuple[list[str], list[str]]:

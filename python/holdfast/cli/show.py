@@ -10,21 +10,35 @@ from pathlib import Path
 from typing import Any
 
 from holdfast import ranks
+from holdfast.cli import paint
 from holdfast.cli.files import GOOD_IN_SQL, Mistake, open_ledger
+from holdfast.cli.json_report import document
 from holdfast.present import PYTEST_VERDICTS, headline_of, leaks_of, processes_of, split_stacks, used
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("ledger", type=Path)
     parser.add_argument("test", nargs="?", help="a test, or a part of its id")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="json: as holdfast run --format json")
+    paint.argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     db = open_ledger(options.ledger)
-    if options.test:
-        for row in find_tests(db, options.test):
-            _show_test(db, row)
+    painted = paint.Paint(options.color)
+    rows = find_tests(db, options.test) if options.test else None
+    if options.format == "json":
+        print(json.dumps(document(db, rows=rows), indent=2))
         return 0
+    if rows is not None:
+        for row in rows:
+            _show_test(db, row, painted)
+        return 0
+    _show_run(db, painted)
+    return 0
+
+
+def _show_run(db: sqlite3.Connection, painted: paint.Paint) -> None:
     for key, value in db.execute("SELECT key, value FROM run ORDER BY key"):
         print(f"{key}: {value}")
     for at, kind, detail in db.execute("SELECT at, kind, detail FROM events ORDER BY at"):
@@ -39,8 +53,7 @@ def run(options: argparse.Namespace) -> int:
     for row in rows:
         notes = f" {' '.join(json.loads(row['notes'] or '[]'))}" if (row["notes"] or "[]") != "[]" else ""
         tries = f", {row['attempts']} attempts" if row["attempts"] > 1 else ""
-        print(f"  {row['verdict']}{notes}{tries}: {row['id']}")
-    return 0
+        print(f"  {painted(row['verdict'], paint.of_verdict(row['verdict']))}{notes}{tries}: {row['id']}")
 
 
 def find_tests(db: sqlite3.Connection, part: str) -> list[sqlite3.Row]:
@@ -58,9 +71,10 @@ def _when(at: float) -> str:
     return datetime.datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
 
 
-def _show_test(db: sqlite3.Connection, test: sqlite3.Row) -> None:
+def _show_test(db: sqlite3.Connection, test: sqlite3.Row, painted: paint.Paint) -> None:
     notes = " ".join(json.loads(test["notes"] or "[]"))
-    print(f"{test['id']}\n  verdict: {test['verdict'] or 'none'}{f' ({notes})' if notes else ''}")
+    verdict = test["verdict"] or "none"
+    print(f"{painted(test['id'], 'bold')}\n  verdict: {painted(verdict, paint.of_verdict(verdict))}{f' ({notes})' if notes else ''}")
     for row in db.execute("SELECT * FROM attempts WHERE test = ? ORDER BY rowid", (test["idx"],)):
         _show_attempt(db, row)
 

@@ -17,7 +17,7 @@ from typing import Callable, Optional
 
 from holdfast.targets.model import Test, Told
 from holdfast.targets.notes import memory_file
-from holdfast.targets.running import REPORTS, Outcome, OutOfTime, outcome_of, run_program
+from holdfast.targets.running import REPORTS, Outcome, OutOfTime, outcome_of, run_program, with_reason
 
 # Seconds. What takes longer is not quick.
 LIMIT = 1.0
@@ -68,7 +68,7 @@ def run_batch(kind: str, tests: Sequence[Test], limit: float, output: Callable[[
         if os.WIFSIGNALED(ended.status) or told is None:
             return End(all_, _died(framework, file, tests, ended, output))
         wanted = {test.name: told[test.name] for test in tests if test.name in told}
-        found = {name: outcome_of(one) for name, one in wanted.items()}
+        found = {name: with_reason(framework, name, outcome_of(one), output) for name, one in wanted.items()}
         if ended.status != 0 or set(told) - set(wanted):
             found = {name: outcome for name, outcome in found.items() if outcome.verdict == "failed"}
         return End(all_, found, _shares(wanted, took))

@@ -13,6 +13,7 @@ from holdfast.targets.ask import ask, last_words
 from holdfast.targets.model import NoTarget, Program, Test, Told
 
 KIND = "GoogleTest"
+NO_REASON = "GTEST_SKIP()"
 SKIP_CODES = (0,)  # Where the setup of its suite has failed, a test is skipped, too, and the exit code says so.
 _QUESTION = "its tests (--gtest_list_tests)"
 _DISABLED = "DISABLED_"
@@ -75,6 +76,11 @@ def begun_last(_file: Path, output: str) -> Optional[str]:
     return found[-1] if found else None
 
 
+def why_skipped(name: str, output: str) -> str:
+    """In the output of version 1.12 and earlier, whose reports do not say. Empty for no reason."""
+    return output.rpartition(f"[ RUN      ] {name}\n")[2].partition("\n[")[0].partition(": Skipped\n")[2].strip()
+
+
 _RUNS = re.compile(r"^\[ RUN      \] (\S+)$", re.MULTILINE)
 _NOT_WRITTEN = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
@@ -84,7 +90,7 @@ def _told(cases: list[dict[str, Any]]) -> Told:
     # Tests that its filter leaves out are not told.
     skips = [one for one in cases if one.get("result") == "SKIPPED"]
     words = [skip.get("message", "") for one in skips for skip in one.get("skipped", ())]
-    skipped = ("; ".join(words) or "GTEST_SKIP()") if skips and not failures else None
+    skipped = ("; ".join(words) or NO_REASON) if skips and not failures else None
     seconds = sum(float(str(one.get("time", "0s")).rstrip("s")) for one in cases)
     return Told(len(cases), not failures, failures, skipped, seconds)
 

@@ -49,9 +49,9 @@ def launched_by(command: Sequence[str], processors: int) -> Optional[Launched]:
         if len(words) != wanted:
             return None
         if option in _RANKS:
-            if not words[0].isascii() or not words[0].isdigit():
+            ranks = int(words[0]) if words[0].isascii() and words[0].isdigit() else 0
+            if ranks == 0:
                 return None
-            ranks = int(words[0])
         else:
             environment += _environment(option, words)
     if not rest or ":" in rest:

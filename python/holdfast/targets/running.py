@@ -7,7 +7,7 @@ import os
 import re
 import select
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Callable, Optional
@@ -51,7 +51,7 @@ def run(kind: str, test: Test, output: Callable[[], str]) -> Outcome:
             return (
                 ended
                 if os.WIFSIGNALED(ended.status)
-                else _reported(reporting, told=reporting.told(file), status=ended.status, output=output)
+                else _reported(reporting, test.name, told=reporting.told(file), status=ended.status, output=output)
             )
     except OSError as problem:
         return Outcome("failed", f"{test.command[0]} {why_not_run(test.command[0], problem)}")
@@ -102,14 +102,14 @@ def _environment(test: Test) -> dict[str, str]:
     return changed(found, test.environment_changes)
 
 
-def _reported(reporting: ModuleType, *, told: Optional[Told], status: int, output: Callable[[], str]) -> Outcome:
+def _reported(reporting: ModuleType, name: str, *, told: Optional[Told], status: int, output: Callable[[], str]) -> Outcome:
     """A program that has not written its report to the end has not ended its test, whatever its exit code; and one that ends as if
     something were wrong is not believed that nothing is."""
     if told is None:
         return Outcome("", status=status)
     if told.cases == 0:
         return Outcome("failed", "it has run no test: has the program changed since it told its tests?")
-    outcome = outcome_of(told, output)
+    outcome = with_reason(reporting, name, outcome_of(told, output), output)
     good = {"passed": (0,), "skipped": reporting.SKIP_CODES}.get(outcome.verdict)
     return outcome if good is None or os.WEXITSTATUS(status) in good else Outcome("", status=status)
 
@@ -119,6 +119,13 @@ def outcome_of(told: Told, output: Callable[[], str] = str) -> Outcome:
     if not told.good:
         return Outcome("failed", "\n\n".join(told.failures) or output().strip() or "it says that the test has failed, and not why")
     return Outcome("skipped", told.skipped) if told.skipped is not None else Outcome("passed")
+
+
+def with_reason(reporting: ModuleType, name: str, outcome: Outcome, output: Callable[[], str]) -> Outcome:
+    """Of a skipped test whose report has none: its output may."""
+    if outcome.verdict != "skipped" or outcome.text != getattr(reporting, "NO_REASON", None):
+        return outcome
+    return replace(outcome, text=reporting.why_skipped(name, output()) or outcome.text)
 
 
 def _judged(expected: Expected, status: int, output: Callable[[], str]) -> Outcome:
