@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.engine_path import EngineMissing
 from holdfast.marks import mark_names
-from holdfast.options import OPTION, said_by_project, value_of
+from holdfast.options import OPTION, switch_of, value_of
 
 if TYPE_CHECKING:
     from holdfast.faults.chaos import Chaos
@@ -27,8 +27,7 @@ PROPERTY = "holdfast_fault"
 def are_wanted(config: pytest.Config, known: Any) -> bool:
     if getattr(known, "hf_seed", None) is not None:
         return True  # If only to say that it does nothing by itself.
-    said = getattr(known, "hf_faults", False) or said_by_project(config, known, "hf_faults") or config.getini("hf_faults")
-    return bool(said or value_of(config, known, OPTION["hf_chaos"]))
+    return switch_of(config, known, "hf_faults") or bool(value_of(config, known, OPTION["hf_chaos"]))
 
 
 def refuse_without_engine(known: Any) -> None:

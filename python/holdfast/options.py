@@ -456,8 +456,16 @@ def has_chaos(config: pytest.Config) -> bool:
     return bool(value_of(config, config.option, OPTION["hf_chaos"]))
 
 
+def switch_of(config: pytest.Config, options: argparse.Namespace, name: str) -> bool:
+    """As value_of(), for an option without a value: the command line can only turn it on, the project's file can turn the ini's off."""
+    if getattr(options, name, False):
+        return True
+    said = said_by_project(config, options, name)
+    return bool(config.getini(name) if said is None else said)
+
+
 def is_strict(config: pytest.Config) -> bool:
-    return bool(config.getoption("hf_strict") or said_by_project(config, config.option, "hf_strict") or config.getini("hf_strict"))
+    return switch_of(config, config.option, "hf_strict")
 
 
 def slots_of(config: pytest.Config, options: argparse.Namespace) -> str:

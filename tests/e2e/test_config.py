@@ -43,6 +43,12 @@ def test_true_and_false(suite: Any) -> None:
     assert suite.run("--hf-history=none").short() == {"test_a": "passed", "test_b": "failed"}
     suite.file("holdfast.toml", '[options]\nisolate = "worker"\nslots = 1\nstrict = false\n')
     assert suite.run("--hf-history=none").short() == {"test_a": "passed", "test_b": "passed"}
+    # The ini's word counts less than the file's, the command's more.
+    suite.file("pytest.ini", "[pytest]\nhf_strict = true\n")
+    assert suite.run("--hf-history=none").short() == {"test_a": "passed", "test_b": "passed"}
+    assert suite.run("--hf-history=none", "--hf-strict").short() == {"test_a": "passed", "test_b": "failed"}
+    suite.file("holdfast.toml", '[options]\nisolate = "worker"\nslots = 1\n')
+    assert suite.run("--hf-history=none").short() == {"test_a": "passed", "test_b": "failed"}
 
 
 def test_what_a_pattern_says_counts_more_than_marks(suite: Any) -> None:
