@@ -32,6 +32,7 @@ class Override:
     keywords: dict[str, Any] = field(default_factory=dict)
     group: str = ""
     slow: float = 0.0  # Seconds; 0: as history says.
+    ranks: int = 0  # Of MPI, for programs; 0: as they have them.
 
     @property
     def title(self) -> str:
@@ -148,8 +149,8 @@ def _override(number: int, table: dict[str, Any], groups: Mapping[str, int]) -> 
             good, wanted = _VALUES[name]
             if not good(value):
                 raise BadProject(f"{where} {name}: {value!r} is not possible; give {wanted}")
-    keywords = {name: value for name, value in table.items() if name in _VALUES and name != "slow"}
-    return Override(number, tuple(patterns), keywords, group, float(table.get("slow", 0)))
+    keywords = {name: value for name, value in table.items() if name in _VALUES and name not in ("slow", "ranks")}
+    return Override(number, tuple(patterns), keywords, group, float(table.get("slow", 0)), table.get("ranks", 0))
 
 
 # ---- what the values of a test may be, and what to say of others
@@ -187,6 +188,7 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "isolate": (lambda value: value in ("test", "class", "module", "worker"), "test, class, module or worker"),
     "retry": (_are_retries, "a number, or CAUSE:TIMES, as in crashed:1"),
     "cores": (lambda value: _is_number(value) and isinstance(value, int) and value >= 1, "a whole number from 1 on"),
+    "ranks": (lambda value: _is_number(value) and isinstance(value, int) and 1 <= value <= 4096, "a whole number of 1 to 4096"),
     "memory": (_is_size, 'a number of bytes, or one with a unit, as in "2GiB"'),
     "exclusive": (_are_names, "a name or a list of names"),
     "shared": (_are_names, "a name or a list of names"),

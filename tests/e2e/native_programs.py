@@ -23,7 +23,8 @@ class Programs:
         self._built: dict[str, Future[Path]] = {}
 
     def path(self, name: str) -> Path:
-        """googletest, ends, odd, batch (all of GoogleTest), catch2, catch2-v3, doctest; ranks-openmpi, ranks-mpich."""
+        """googletest, ends, odd, batch (all of GoogleTest), catch2, catch2-v3, doctest; ranks-openmpi, ranks-mpich, rankstest-...
+        (of MPI)."""
         if name not in self._built:
             self._built[name] = self._pool.submit(self._build, name)
         return self._built[name].result()
@@ -31,10 +32,10 @@ class Programs:
     def _build(self, name: str) -> Path:
         made = self.folder / name
         source, _, variant = name.partition("-")
-        compiler = f"mpicxx.{variant}" if source == "ranks" else "g++"
+        compiler = f"mpicxx.{variant}" if source.startswith("ranks") else "g++"
         command = [compiler, "-std=c++17", "-g1", "-o", str(made), str(SOURCES / f"{source}.cc")]
-        if name in ("googletest", "ends", "odd", "batch"):
-            command += ["-lgtest", *([] if name == "odd" else ["-lgtest_main"]), "-pthread"]
+        if source in ("googletest", "ends", "odd", "batch", "rankstest"):
+            command += ["-lgtest", *([] if source in ("odd", "rankstest") else ["-lgtest_main"]), "-pthread"]
         if name == "catch2-v3":
             if not (CATCH2_V3 / "complete").exists():
                 pytest.skip("NOT RUN: Catch2 v3 is missing; tools/catch2.sh PIP fetches it")

@@ -198,3 +198,27 @@ def test_launchers_of_ctest_are_replaced(suite_of_ranks, programs):
     said = text_of(done, "hydra")
     assert "rank 1: failed" in said and "rank 0: passed" in said and "rank 0 of 2, sum 1, hi" in said
     no_leftovers(native, done)
+
+
+def test_ranks_of_a_framework_by_pattern(suite_of_ranks, programs, library):
+    native = suite_of_ranks
+    if shutil.which(COMPILERS[library]) is None:
+        pytest.skip(f"NOT RUN with {library}: {COMPILERS[library]} is missing")
+    path = programs.path(f"rankstest-{library}")
+    native.file("holdfast.toml", '[[tests]]\nmatch = "*::Ranks.*"\nranks = 3\n[[tests]]\nmatch = "*::Ranks.Pairs"\nranks = 2\n')
+    done = run(native, path, options=("--hf-slots=3", "--hf-isolate=worker"))
+    assert done.short() == {
+        "Ranks.Three": "passed", "Ranks.Pairs": "passed", "Ranks.TheLastFails": "failed", "Ranks.DISABLED_Three": "skipped", "Alone.One": "passed",
+    }, done.output  # fmt: skip
+    said = text_of(done, "Ranks.TheLastFails")
+    assert "rank 2: failed" in said and "ranks 0, 1: passed" in said and "not the last" in said, said
+    no_leftovers(native, done)
+
+
+def test_ranks_by_pattern_are_for_programs(native):
+    native.write(test_it="def test(): pass\n")
+    native.file("holdfast.toml", '[[tests]]\nmatch = "*"\nranks = 3\n')
+    done = run(native, "test_it.py")
+    assert done.code == 4 and "ranks are for programs (holdfast run), and test_it.py::test is none" in done.output
+    native.file("holdfast.toml", '[[tests]]\nmatch = "*"\nranks = 0\n')
+    assert "ranks: 0 is not possible; give a whole number of 1 to 4096" in run(native, "test_it.py").output

@@ -69,7 +69,7 @@ def _explained(project: Project, nodeid: str, profile: str) -> str:
     for override in project.tests:
         if override.matches(nodeid):
             values = {**override.keywords, **({"group": override.group} if override.group else {})}
-            values.update({"slow": override.slow} if override.slow else {})
+            values.update({name: value for name in ("slow", "ranks") if (value := getattr(override, name))})
             mine.update({name: (value, override.title) for name, value in values.items()})
     # Of these a test's own word counts more than the run's.
     for name in ("timeout", "retry", "isolate", "leaks"):

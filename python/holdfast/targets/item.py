@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterable
@@ -62,7 +63,7 @@ class NativeItem(pytest.Item):
         self.holdfast_ranks = 0
         self._no_mpi = ""
         self.holdfast_mpi_manager = self.holdfast_mpi_library = self.holdfast_mpi_path = ""
-        if test.ranks and not test.disabled:
+        if test.ranks:
             self._find_mpi()
         # Whether it was ended by the engine's signal.
         self.holdfast_interrupted = False
@@ -75,7 +76,15 @@ class NativeItem(pytest.Item):
         if test.disabled:
             self.add_marker(pytest.mark.skip(reason="disabled"))
 
+    def holdfast_give_ranks(self, ranks: int) -> None:
+        """In the place of what its target says."""
+        self.test = dataclasses.replace(self.test, ranks=ranks)
+        self._batch = None
+        self._find_mpi()
+
     def _find_mpi(self) -> None:
+        if self.test.disabled or self.test.problem:
+            return
         library = library_of(self.test.command, self.test.environment, self.test.launcher)
         wanted, _ = options.mpi_of(self.config)
         if library is None and wanted == "auto":
