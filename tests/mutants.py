@@ -310,6 +310,8 @@ MUTANTS = (
     Mutant("json-with-words", PYTHON + "cli/run.py", "    os.dup2(2, 1)\n", "", E2E + "test_front_door.py -k as_one_document"),
     Mutant("colours-for-all", PYTHON + "cli/paint.py", "        if not (self._on and text and names):\n", "        if not (text and names):\n", E2E + "test_front_door.py -k for_terminals"),
     Mutant("reasons-are-lost", PYTHON + "targets/running.py", "reporting.why_skipped(name, output()) or outcome.text", "outcome.text", E2E + "test_batches.py -k why_a_test"),
+    Mutant("shards-of-all", PYTHON + "targets/sharding.py", "            mine = number % total == index\n", "            mine = True\n", E2E + "test_run_native.py -k shards_of_googletest"),
+    Mutant("batches-of-ranks", PYTHON + "targets/item.py", "        self._batch = None\n", "", E2E + "test_native_mpi.py -k framework_by_pattern"),
     Mutant("groups-without-devices", PYTHON + "targets/running.py", '    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))\n', "", E2E + "test_run_native.py -k resource_groups"),
     Mutant("quick-passes-for-everybody", PYTHON + "targets/item.py", "    return bool(junit) or ", "    return False and ", E2E + "test_run_native.py -k for_who_asks"),
     Mutant("quick-passes-ask-nothing", PYTHON + "targets/item.py", '        if isinstance(outcome, Outcome) and outcome.verdict == "passed":\n            self.teardown()', "        if True:\n            self.teardown()", E2E + "test_run_native.py -k each_way"),

@@ -438,3 +438,39 @@ def test_frames_of_a_program_that_is_called_by_a_word(native, programs, tmp_path
     assert done.short() == {"dies": "crashed"} and re.search(r"Ends_Segv_Test::TestBody\(\) \(.*ends.cc:\d+\) in prog", done.output), (
         done.output
     )
+
+
+def test_shards_of_googletest(native, programs, tmp_path):
+    """Together they run what one run does, each test once, and as the program would divide them itself."""
+    program = programs.path("googletest")
+    (tmp_path / "x.txt").write_text("true\n")
+    whole = run(native, program, "x.txt").short()
+    parts = []
+    for index in range(3):
+        native.env.update(GTEST_TOTAL_SHARDS="3", GTEST_SHARD_INDEX=str(index), GTEST_SHARD_STATUS_FILE=str(tmp_path / "status"))
+        part = run(native, program, "x.txt").short()
+        assert part.pop("true") == "passed"
+        subprocess.run(
+            [program], env={**native.env, "RAN": str(tmp_path / f"ran{index}")}, stdout=subprocess.DEVNULL, timeout=LIMIT, check=True
+        )
+        own = {line.split()[0] for line in (tmp_path / f"ran{index}").read_text().splitlines()}
+        assert own == {name for name in part if "DISABLED" not in name}
+        parts.append(part)
+    assert sum(len(part) for part in parts) == len(whole) - 1
+    assert {name: verdict for part in parts for name, verdict in part.items()} == {
+        name: whole[name] for name in whole if name != "true"
+    }
+    assert (tmp_path / "status").exists()
+
+
+@pytest.mark.parametrize(
+    ("total", "index", "said"),
+    [
+        ("3", "3", "GTEST_TOTAL_SHARDS=3, GTEST_SHARD_INDEX=3: give GTEST_TOTAL_SHARDS=N and GTEST_SHARD_INDEX=0 to N-1, or neither"),
+        ("3", None, "GTEST_TOTAL_SHARDS=3: give"), (None, "0", "GTEST_SHARD_INDEX=0: give"), ("0", "0", "SHARDS=0"), ("x", "0", "SHARDS=x"),
+    ],
+)  # fmt: skip
+def test_shards_that_are_none(native, programs, total, index, said):
+    native.env.update({name: text for name, text in (("GTEST_TOTAL_SHARDS", total), ("GTEST_SHARD_INDEX", index)) if text is not None})
+    done = run(native, programs.path("googletest"))
+    assert done.code == 4 and said in done.output, done.output

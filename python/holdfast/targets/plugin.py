@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
@@ -14,6 +15,7 @@ from holdfast.targets.batch import End
 from holdfast.targets.find import SECONDS, tests_in
 from holdfast.targets.item import NativeItem
 from holdfast.targets.model import NoTarget, Test
+from holdfast.targets.sharding import BadShard, part_of, shard_of
 
 OPTION = "--hf-native"
 
@@ -25,9 +27,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_TARGETS] = json.loads(config.getoption(OPTION))
+    try:
+        config.stash[_SHARD] = shard_of(os.environ)
+    except BadShard as problem:
+        raise pytest.UsageError(str(problem)) from None
 
 
 _TARGETS = pytest.StashKey[dict[str, list[str]]]()
+_SHARD = pytest.StashKey[tuple[int, int]]()
 _BATCHES = pytest.StashKey[dict[tuple[str, object], int]]()
 
 
@@ -61,6 +68,8 @@ class NativeSuite(pytest.File):
             tests = tests_in(self.kind, self.word, SECONDS)
         except NoTarget as problem:
             raise self.CollectError(f"{self.word}: {problem}") from None
+        if self.kind == "gtest":
+            tests = part_of(tests, *self.config.stash[_SHARD])
         for label in sorted({label for test in tests for label in test.labels}):
             self.config.addinivalue_line("markers", f"{label}: of a native suite")
         waits = waits_in(tests)
