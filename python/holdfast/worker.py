@@ -132,6 +132,10 @@ class RootWorker:
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self.channel.send({"t": "deselected", "count": len(items)})
 
+    def selected_again(self, count: int) -> None:
+        """Of those that were deselected, so many run after all."""
+        self.channel.send({"t": "deselected", "count": -count})
+
     @pytest.hookimpl
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, when: str, nodeid: str, location: Any) -> None:
         self.channel.send({"t": "warning", **warning_data(warning_message, when, nodeid, location)})

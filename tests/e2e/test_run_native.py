@@ -231,6 +231,48 @@ def test_a_build_folder_of_ctest(native, build):
         assert words in done.output
 
 
+CONFIGURATIONS = """
+cmake_minimum_required(VERSION 3.20)
+project(t CXX)
+enable_testing()
+file(WRITE ${CMAKE_BINARY_DIR}/main.cc "int main() { return CODE; }")
+add_executable(one ${CMAKE_BINARY_DIR}/main.cc)
+target_compile_definitions(one PRIVATE CODE=$<IF:$<CONFIG:Release>,0,1>)
+add_test(NAME one COMMAND one)
+"""
+
+
+def test_a_build_folder_of_several_configurations(native, tmp_path):
+    (tmp_path / "CMakeLists.txt").write_text(CONFIGURATIONS)
+    configure = ["cmake", "-S", tmp_path, "-B", tmp_path / "build", "-G", "Ninja Multi-Config"]
+    builds = (["cmake", "--build", tmp_path / "build", "--config", name] for name in ("Debug", "Release"))
+    for command in (configure, *builds):
+        subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
+    for name, verdict in (("Release", "passed"), ("debug", "failed"), ("RelWithDebInfo", "failed")):
+        done = run(native, "build", options=(f"--hf-build-config={name}",))
+        assert done.short() == {"one": verdict}, done.output
+    assert "its program is not there; build the project" in done.output
+    for options, said in (((), "has several configurations;"), (("--hf-build-config=Fast",), "has no configuration 'Fast';")):
+        done = run(native, "build", options=options)
+        assert done.code == 2 and f"build: {said} say which with --hf-build-config=NAME" in done.output
+        assert "out of Debug, Release, RelWithDebInfo" in done.output
+    command = [sys.executable, "-m", "holdfast", "list", "--build-config=Release", "build"]
+    listed = subprocess.run(command, cwd=tmp_path, env=native.env, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert listed.returncode == 0 and listed.stdout == "build: CTest, 1 test\n  one\n", listed
+
+
+def test_what_is_selected_brings_its_fixtures(native, build):
+    done = run(native, "build", options=("-k", "uses or first"), SETUP="0")
+    assert done.short() == {"uses": "passed", "first": "passed", "sets_up": "passed", "cleans": "passed"}, done.output
+    order = (build / "order").read_text().split()
+    assert order.index("sets_up") < order.index("uses") < order.index("cleans")
+    assert f"{len(CTEST) - 4} deselected / 4 selected" in done.output and "4 passed" in done.output
+    done = run(native, "build", options=("-k", "sets_up or first"))
+    assert set(done.short()) == {"sets_up", "first"}
+    done = run(native, "build", options=("-k", "uses"), SETUP="1")
+    assert done.short() == {"uses": "error", "sets_up": "failed", "cleans": "passed"}, done.output
+
+
 def test_labels_select_whatever_their_names(native, build):
     for words, tests in (("quick", ["slow"]), ("_odd and not quick", []), ("_odd", ["slow"])):
         done = run(native, "build", options=("-m", words, "--collect-only", "-q", "--strict-markers"))

@@ -23,13 +23,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", action="append", metavar="PATTERN", help="only tests of that name, with * and ?; may be repeated")
     parser.add_argument("--label", action="append", metavar="NAME", help="only tests with that label, tag or mark; may be repeated")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: everything that is known")
+    parser.add_argument("--build-config", default="", metavar="NAME", help="of CTest folders that have several: Debug, Release, ...")
     paint.argument(parser)
     parser.add_argument("--limit", type=_limit, default=SECONDS, metavar="SECONDS", help="for a target to tell its tests (%(default)g)")
 
 
 def run(options: argparse.Namespace) -> int:
     """0; 4 where a target could not tell its tests: the others are listed all the same."""
-    found = [_chosen(suite, options) for suite in suites(options.targets, options.limit)]
+    found = [_chosen(suite, options) for suite in suites(options.targets, options.limit, options.build_config)]
     if options.format == "json":
         print(json.dumps({"targets": [dataclasses.asdict(suite) for suite in found]}, indent=2))
     else:

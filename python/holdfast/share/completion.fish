@@ -51,7 +51,7 @@ function _shtab_holdfast_using
 end
 
 set -g _shtab_holdfast_commands check-guards completion config 'config check' 'config explain' cpus deploy devices diagnose faultd faults gpus history list memory merge pollution run shard show simgpu suggest-marks sweep
-set -g _shtab_holdfast_opts_with_value --after --by --code --color --count --fault --file --filter --format --function --gpus --hf-backend --hf-chaos --hf-config --hf-deadlines --hf-dist --hf-flaky --hf-gpus --hf-gpus-per-slot --hf-grace --hf-history --hf-isolate --hf-job-commands --hf-job-environment --hf-job-launch --hf-job-options --hf-job-wait --hf-journal --hf-leaks --hf-listen --hf-log --hf-mpi --hf-mpi-options --hf-no-gpu --hf-profile --hf-repeat-until --hf-retry --hf-seed --hf-slots --hf-stress --hf-timeout --hf-wrap --hf-wrap-scale --history --ids --index --junitxml --kernel-log --label --limit --listen --maxfail --node --page --profile --report --require --seconds --state --timeout --times --tls-cert --tls-key --token-file --top -k -m -r
+set -g _shtab_holdfast_opts_with_value --after --build-config --by --code --color --count --fault --file --filter --format --function --gpus --hf-backend --hf-build-config --hf-chaos --hf-config --hf-deadlines --hf-dist --hf-flaky --hf-gpus --hf-gpus-per-slot --hf-grace --hf-history --hf-isolate --hf-job-commands --hf-job-environment --hf-job-launch --hf-job-options --hf-job-wait --hf-journal --hf-leaks --hf-listen --hf-log --hf-mpi --hf-mpi-options --hf-no-gpu --hf-profile --hf-repeat-until --hf-retry --hf-seed --hf-slots --hf-stress --hf-timeout --hf-wrap --hf-wrap-scale --history --ids --index --junitxml --kernel-log --label --limit --listen --maxfail --node --page --profile --report --require --seconds --state --timeout --times --tls-cert --tls-key --token-file --top -k -m -r
 
 complete -c holdfast -e
 complete -c holdfast -f
@@ -110,6 +110,7 @@ complete -c holdfast -n '_shtab_holdfast_using list' -s h -l help -d 'show this 
 complete -c holdfast -n '_shtab_holdfast_using list' -l filter -x -d 'only tests of that name, with * and ?; may be repeated'
 complete -c holdfast -n '_shtab_holdfast_using list' -l label -x -d 'only tests with that label, tag or mark; may be repeated'
 complete -c holdfast -n '_shtab_holdfast_using list' -l format -xka "text json" -d 'json: everything that is known'
+complete -c holdfast -n '_shtab_holdfast_using list' -l build-config -x -d 'of CTest folders that have several: Debug, Release, ...'
 complete -c holdfast -n '_shtab_holdfast_using list' -l color -xka "auto yes no" -d 'auto: in a terminal, without NO_COLOR'
 complete -c holdfast -n '_shtab_holdfast_using list' -l limit -x -d 'for a target to tell its tests (60)'
 complete -c holdfast -n '_shtab_holdfast_using list; and test $_shtab_holdfast_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a test program, a CTest build folder, a file of commands, a folder, file or node id of pytest; or KIND:TARGET (gtest, catch2, doctest, ctest, commands, pytest, command)'
@@ -137,6 +138,7 @@ complete -c holdfast -n '_shtab_holdfast_using run' -s r -x -d 'what the summary
 complete -c holdfast -n '_shtab_holdfast_using run' -s s -d 'does not capture output'
 complete -c holdfast -n '_shtab_holdfast_using run' -l junitxml -xka "(__fish_complete_path (commandline -ct))" -d 'a report in JUnit'"'"'s form'
 complete -c holdfast -n '_shtab_holdfast_using run' -l color -x -d 'auto: in a terminal, without NO_COLOR'
+complete -c holdfast -n '_shtab_holdfast_using run' -l hf-build-config -x -d 'of CTest folders that have several: Debug, Release, ...'
 complete -c holdfast -n '_shtab_holdfast_using run' -l continue-on-collection-errors -d 'runs the others where a target cannot tell its tests'
 complete -c holdfast -n '_shtab_holdfast_using run' -l format -xka "text json" -d 'json: one document about the run; what people read goes to stderr'
 complete -c holdfast -n '_shtab_holdfast_using run' -l hf-slots -x -d 'tests at a time; auto: the CPUs that this process may use'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,38 @@ def is_in(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def tests_of(folder: str, seconds: float) -> list[Test]:
-    """Raises NoTarget."""
+def tests_of(folder: str, seconds: float, configuration: str) -> list[Test]:
+    """`configuration`: of a folder that has several (Ninja Multi-Config). Raises NoTarget."""
     if not is_in(Path(folder)):
         raise NoTarget(f"is no folder that CMake has built with tests ({FILE} is missing); configure with enable_testing(), and build")
     program = shutil.which("ctest")
     if program is None:
         raise NoTarget("has tests of CTest, and there is no ctest in PATH; install CMake")
-    answer = ask([program, "--test-dir", folder, "--show-only=json-v1"], "its tests (ctest --show-only)", seconds)
+    only = ["-C", configuration] if configuration else []
+    answer = ask([program, "--test-dir", folder, *only, "--show-only=json-v1"], "its tests (ctest --show-only)", seconds)
     try:
         said = json.loads(answer.output)
-        return [_test(one, said["backtraceGraph"]) for one in said["tests"]]
+        tests = [_test(one, said["backtraceGraph"]) for one in said["tests"]]
     except (ValueError, KeyError, TypeError, IndexError) as problem:
         raise NoTarget(f"ctest has told its tests in another form than json-v1: {problem!r}{last_words(answer)}") from None
+
+    known = _configurations(Path(folder))
+    if known and configuration.lower() not in (name.lower() for name in known):
+        wrong = f"has no configuration {configuration!r}" if configuration else "has several configurations"
+        names = ", ".join(known)
+        raise NoTarget(f"{wrong}; say which with --hf-build-config=NAME (holdfast list: --build-config=NAME) out of {names}")
+    return tests
+
+
+def _configurations(folder: Path) -> list[str]:
+    """Empty where it has one. CMake keeps what it was configured with in a file of lines NAME:TYPE=VALUE."""
+    try:
+        cache = (folder / "CMakeCache.txt").read_text(errors="replace")
+    except OSError:
+        return []
+    several = re.search(r"^CMAKE_GENERATOR:INTERNAL=(Ninja Multi-Config|Xcode|Visual Studio.*)$", cache, re.MULTILINE)
+    names = re.search(r"^CMAKE_CONFIGURATION_TYPES:\w+=(.*)$", cache, re.MULTILINE)
+    return names[1].split(";") if several and names else []
 
 
 def _test(one: dict[str, Any], graph: dict[str, Any]) -> Test:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ _KINDS: dict[str, tuple[str, Callable[[str, float], list[Test]]]] = {
     "gtest": (googletest.KIND, googletest.tests_of),
     "catch2": (catch2.KIND, catch2.tests_of),
     "doctest": (doctest.KIND, doctest.tests_of),
-    "ctest": (ctest.KIND, ctest.tests_of),
+    "ctest": (ctest.KIND, functools.partial(ctest.tests_of, configuration="")),
     "commands": (commands.KIND, commands.tests_of),
     "pytest": (pytests.KIND, pytests.tests_of),
 }
@@ -27,16 +28,16 @@ _OF_COMMANDS = (".toml", ".txt", ".list")
 _PROGRAMS = {"gtest": googletest.is_in, "catch2": catch2.is_in, "doctest": doctest.is_in}
 
 
-def suites(words: Sequence[str], seconds: float) -> list[Suite]:
-    """One for each target, in their order, problems included. `seconds`: for each, to tell its tests."""
-    return [_suite(word, seconds) for word in words]
+def suites(words: Sequence[str], seconds: float, configuration: str = "") -> list[Suite]:
+    """One for each target, in their order, problems included. `seconds`: for each, to tell its tests; `configuration`: of CTest's."""
+    return [_suite(word, seconds, configuration) for word in words]
 
 
-def _suite(word: str, seconds: float) -> Suite:
+def _suite(word: str, seconds: float, configuration: str) -> Suite:
     kind, rest = "", word
     try:
         kind, rest = kind_of(word)
-        return Suite(rest, title_of(kind), tuple(tests_in(kind, rest, seconds)))
+        return Suite(rest, title_of(kind), tuple(tests_in(kind, rest, seconds, configuration)))
     except NoTarget as problem:
         return Suite(rest, title_of(kind) if kind else "", problem=str(problem))
 
@@ -55,8 +56,10 @@ def title_of(kind: str) -> str:
     return _KINDS[kind][0] if kind in _KINDS else kind
 
 
-def tests_in(kind: str, rest: str, seconds: float) -> list[Test]:
+def tests_in(kind: str, rest: str, seconds: float, configuration: str) -> list[Test]:
     """Raises NoTarget."""
+    if kind == "ctest":
+        return ctest.tests_of(rest, seconds, configuration)
     if kind == COMMAND:
         return [Test(rest, _words(rest))]
     return _KINDS[kind][1](str(Path(rest).absolute()) if kind in _PROGRAMS else rest, seconds)

@@ -13,6 +13,7 @@ import pytest
 from holdfast.options import isolation_of
 from holdfast.targets.batch import End
 from holdfast.targets.find import SECONDS, tests_in
+from holdfast.targets.fixtures import missing
 from holdfast.targets.item import NativeItem
 from holdfast.targets.model import NoTarget, Test
 from holdfast.targets.sharding import BadShard, part_of, shard_of
@@ -22,6 +23,7 @@ OPTION = "--hf-native"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     # What `holdfast run` has found its targets to be, by the path under which pytest meets them.
+    parser.addoption("--hf-build-config", default="", metavar="NAME", help="of CTest folders that have several: Debug, Release, ...")
     parser.addoption(OPTION, default="{}", help="internal: the targets of `holdfast run`")
 
 
@@ -48,6 +50,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[
         outcome.force_result([NativeSuite.from_parent(parent, path=file_path, kind=kind, word=word, nodeid=nodeid)])
 
 
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, Any, None]:
+    """Around all who leave something out."""
+    before = list(items)
+    yield
+    added = missing(before, items) if len(items) < len(before) else []
+    if added:
+        items.extend(added)
+        worker: Any = config.pluginmanager.get_plugin("holdfast-worker")
+        if worker is not None:
+            worker.selected_again(len(added))
+
+
 class NativeSuite(pytest.File):
     """A target."""
 
@@ -65,7 +80,7 @@ class NativeSuite(pytest.File):
 
     def collect(self) -> Iterable[NativeItem]:
         try:
-            tests = tests_in(self.kind, self.word, SECONDS)
+            tests = tests_in(self.kind, self.word, SECONDS, self.config.getoption("--hf-build-config"))
         except NoTarget as problem:
             raise self.CollectError(f"{self.word}: {problem}") from None
         if self.kind == "gtest":
