@@ -74,6 +74,17 @@ def test_each_rank_is_a_process_of_the_program(suite_of_ranks, programs, library
     no_leftovers(native, done)
 
 
+def test_a_program_is_found_where_it_runs(suite_of_ranks, programs, library):
+    """By a word that means nothing where the run was started; for a script, its launcher or the mpiexec in PATH would count."""
+    native = suite_of_ranks
+    (native.root / "below").mkdir()
+    (native.root / "below" / "prog").symlink_to(program(programs, library))
+    words = {"direct": ["./prog", "size", "2"], "by_another": ["env", "A=b", "./prog", "size", "2"]}
+    file = commands(native, **{name: {"command": command, "ranks": 2, "folder": "below"} for name, command in words.items()})
+    done = run(native, file)
+    assert done.short() == {"direct": "passed", "by_another": "passed"}, done.output
+
+
 def test_who_failed_first_and_who_waited_for_whom(suite_of_ranks, programs, library):
     native, path = suite_of_ranks, str(program(programs, library))
     file = commands(

@@ -85,7 +85,7 @@ class NativeItem(pytest.Item):
     def _find_mpi(self) -> None:
         if self.test.disabled or self.test.problem:
             return
-        library = library_of(self.test.command, self.test.environment, self.test.launcher)
+        library = library_of(self.test.command, self.test.folder, self.test.environment, self.test.launcher)
         wanted, _ = options.mpi_of(self.config)
         if library is None and wanted == "auto":
             self._no_mpi = (

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -40,14 +40,14 @@ class Library:
     path: str = ""
 
 
-def library_of(command: Iterable[str], environment: Iterable[str], launcher: str = "") -> Optional[Library]:
+def library_of(command: Sequence[str], folder: str, environment: Iterable[str], launcher: str = "") -> Optional[Library]:
     """Of the first of the command's words that is a program with MPI; a script has none, then that of `launcher` counts, which was to
-    start it, or of the mpiexec in PATH. None where there is nothing to go by. `environment`: NAME=value, to add."""
-    words = tuple(command)
+    start it, or of the mpiexec in PATH. None where there is nothing to go by. `folder`: in which it runs; `environment`: NAME=value, to
+    add."""
     added = tuple(environment)
-    for word in words:
-        path = shutil.which(word) or ""
-        if path and machine_of(path) and (found := _library_of_program(path, added)) is not None:
+    for word in command:
+        path = os.path.join(folder, word) if "/" in word else shutil.which(word) or ""
+        if machine_of(path) and (found := _library_of_program(path, added)) is not None:
             return found
     for name in (launcher, "mpiexec", "mpirun"):
         if name and (path := shutil.which(name) or "") and (family := _family_of_launcher(path)):
