@@ -151,8 +151,10 @@ def tuning_of(library: str) -> dict[str, str]:
     if not launchers.is_open_mpi(library):
         return _MPICH
     version = re.match(r"Open MPI v(\d+)", library)
+    if version is None:
+        return _OPEN_MPI  # Of a script nobody knows it.
     # The transport through memory has changed its name.
-    return {**_OPEN_MPI, "OMPI_MCA_btl": "self,vader" if version is not None and int(version[1]) < 5 else "self,sm"}
+    return {**_OPEN_MPI, "OMPI_MCA_btl": "self,vader" if int(version[1]) < 5 else "self,sm"}
 
 
 class Rank:

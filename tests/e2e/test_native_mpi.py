@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,21 @@ def test_each_library_and_mpi4py_in_one_run(suite_of_ranks, programs):
     file = commands(native, **{name: {"command": [path, "size", "2"], "ranks": 2} for name, path in paths.items()})
     done = run(native, file, native.root / "test_ranks.py", options=("--hf-isolate=worker",))
     assert done.short() == {"openmpi": "passed", "mpich": "passed", "test_python[2]": "passed"}, done.output
+    no_leftovers(native, done)
+
+
+def test_ranks_of_a_script(suite_of_ranks, programs):
+    """Python has no MPI in it, and what it will load nobody knows: the mpiexec in PATH says it."""
+    native = suite_of_ranks
+    program(programs, "openmpi")
+    use(native, "openmpi", Path(native.env["TMPDIR"]))
+    tools = native.root / "bin"
+    tools.mkdir()
+    (tools / "mpiexec").symlink_to(str(shutil.which("mpiexec.openmpi")))
+    code = "from mpi4py import MPI; assert MPI.COMM_WORLD.allreduce(MPI.COMM_WORLD.rank) == 1"
+    file = commands(native, script={"command": [sys.executable, "-c", code], "ranks": 2})
+    done = run(native, file, PATH=f"{tools}:{native.env['PATH']}")
+    assert done.short() == {"script": "passed"}, done.output
     no_leftovers(native, done)
 
 
