@@ -120,9 +120,8 @@ Attempt Gang::merge() {
   }
   if (absent >= 0 && judge(merged.evidence) == "passed") {
     merged.evidence.problem = fmt::format(
-        "rank {} of {} has not joined the others: is this a program of MPI, and of the kind that --hf-mpi says? By itself each "
-        "rank "
-        "is a world of one, in which much passes",
+        "rank {} of {} has not joined the others: is this a program of MPI, and of the kind that --hf-mpi says? By itself "
+        "each rank is a world of one, in which much passes",
         absent, attempts.size());
     merged.evidence.program = Exit{false, 0, 0};
     merged.reports = wire::Json::array();

@@ -81,7 +81,9 @@ def test_what_is_known_of_them(programs):
     ]
     assert [name for name, one in known(programs.path("doctest")).items() if one["disabled"]] == ["off"]
     assert known(programs.path("doctest"))["alone"]["labels"] == ["inner"]
-    assert known(programs.path("catch2-v3"))["plain"]["labels"] == ["net", "quick"]
+    for name in ("catch2", "catch2-v3"):
+        labels = {test: one["labels"] for test, one in known(programs.path(name)).items() if one["labels"]}
+        assert labels == {"plain": ["net", "quick"], "typed - char": ["t"], "typed - int": ["t"]}
 
 
 def test_libraries_that_are_linked_dynamically(programs, tmp_path):

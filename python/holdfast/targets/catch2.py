@@ -1,4 +1,4 @@
-"""Catch2, v2 and v3: which one it is, a program says (`--libidentify`); v2 tells its tests in lines, v3 as XML."""
+"""Catch2, v2 and v3: which one it is, a program says (`--libidentify`); v2 tells its tests in lines, tag by tag, v3 as XML."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SKIP_CODES = (0, 4)  # 4 (v3): all were.
 _TAG = re.compile(r"\[([^\]]*)\]")
 # Of a test specification; a backslash takes its meaning away (Catch2's command-line documentation). A dash begins an option.
 _SPECIAL = re.compile(r'([\\,\[\]"~*;]|^-)')
+_MOST_TAGS = 100
 _EXCLUDE = "exclude:"  # Of this nothing takes the meaning away.
 
 
@@ -72,16 +73,33 @@ def _test(path: str, one: ElementTree.Element) -> Test:
 
 
 def _old(path: str, seconds: float) -> list[Test]:
+    tests = _names_of_old(path, seconds)
+    labels: dict[str, list[str]] = {}
+    for tag in _tags_of_old(path, seconds):
+        for name, _, _ in _names_of_old(path, seconds, f"[{tag}]"):
+            labels.setdefault(name, []).append(tag)
+    return [_made(path, name, file, line, tuple(labels.get(name, ()))) for name, file, line in tests]
+
+
+def _names_of_old(path: str, seconds: float, *only: str) -> list[tuple[str, str, int]]:
+    """With file and line. Each is on a line of its own; where tags are listed with them, long ones are broken."""
     # It ends with the number of its tests.
-    answer = ask([path, "--list-test-names-only", "--verbosity", "high"], "its tests (--list-test-names-only)", seconds)
-    tests = []
+    answer = ask([path, "--list-test-names-only", "--verbosity", "high", *only], "its tests (--list-test-names-only)", seconds)
+    found = []
     for line in answer.output.decode(errors="surrogateescape").splitlines():
         name, _, place = line.rpartition("\t@")
         file, _, number = place.rpartition(":")
         if not name or not number.isdecimal():
             raise _not_told(ValueError(line[:100]), answer)
-        tests.append(_made(path, name, file, int(number), ()))
-    return tests
+        found.append((name, file, int(number)))
+    return found
+
+
+def _tags_of_old(path: str, seconds: float) -> list[str]:
+    """None where there are so many that asking for the tests of each would take too long."""
+    answer = ask([path, "--list-tags"], "its tags (--list-tags)", seconds)
+    tags = sorted(set(_TAG.findall(answer.output.decode(errors="surrogateescape"))))
+    return tags if len(tags) <= _MOST_TAGS else []
 
 
 def _made(path: str, name: str, file: str, line: int, labels: tuple[str, ...]) -> Test:
