@@ -311,7 +311,6 @@ MUTANTS = (
     Mutant("colours-for-all", PYTHON + "cli/paint.py", "        if not (self._on and text and names):\n", "        if not (text and names):\n", E2E + "test_front_door.py -k for_terminals"),
     Mutant("reasons-are-lost", PYTHON + "targets/running.py", "reporting.why_skipped(name, output()) or outcome.text", "outcome.text", E2E + "test_batches.py -k why_a_test"),
     Mutant("shards-of-all", PYTHON + "targets/sharding.py", "            mine = number % total == index\n", "            mine = True\n", E2E + "test_run_native.py -k shards_of_googletest"),
-    Mutant("batches-of-ranks", PYTHON + "targets/item.py", "        self._batch = None\n", "", E2E + "test_native_mpi.py -k framework_by_pattern"),
     Mutant("fixtures-stay-behind", PYTHON + "targets/plugin.py", "        items.extend(added)\n", "        pass\n", E2E + "test_run_native.py -k brings_its_fixtures"),
     Mutant("tags-of-nobody", PYTHON + "targets/catch2.py", "            labels.setdefault(name, []).append(tag)\n", "            pass\n", E2E + "test_list.py -k is_known"),
     Mutant("groups-without-devices", PYTHON + "targets/running.py", '    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))\n', "", E2E + "test_run_native.py -k resource_groups"),

@@ -79,7 +79,6 @@ class NativeItem(pytest.Item):
     def holdfast_give_ranks(self, ranks: int) -> None:
         """In the place of what its target says."""
         self.test = dataclasses.replace(self.test, ranks=ranks)
-        self._batch = None
         self._find_mpi()
 
     def _find_mpi(self) -> None:
