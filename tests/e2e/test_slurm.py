@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,40 @@ def test_does_not_see_the_token():
     assert "words of a test" in run.output and "crashed in call: SIGSEGV" in run.output
     assert not (suite.root / "owned").exists()
     assert {event["node"] for event in run.events if event["event"] == "verdict"} == {"n0"}
+
+
+def test_a_test_that_runs_again_stays_on_its_node(suite, slurm):
+    suite.write(
+        test_again=HEAD
+        + """
+@pytest.mark.parametrize("i", range(6))
+def test_one(i):
+    with open(f"ran-{i}", "a") as file: file.write(f"{NODE} ")
+def test_third_time():
+    with open("third", "a") as file: file.write("x")
+    assert os.path.getsize("third") < 3
+"""
+    )
+    run = suite.run(*THREE, "--hf-stress=4")
+    assert run.short() == {**{f"test_one[{i}]": "passed" for i in range(6)}, "test_third_time": "failed"}, run.output
+    for i in range(6):
+        nodes = (suite.root / f"ran-{i}").read_text().split()
+        assert len(nodes) == 4 and len(set(nodes)) == 1
+    assert (suite.root / "third").read_text() == "xxx" and "it passed 2 time(s) before that" in run.output
+
+
+def test_programs_and_their_ranks_in_a_job(suite, slurm, programs):
+    ranks = programs.path("ranks-openmpi")
+    text = "".join(f'[[test]]\nname = "{i}"\ncommand = ["sh", "-c", "echo $SLURMD_NODENAME > ran-{i}"]\n' for i in range(8))
+    suite.file("x.toml", text + f'[[test]]\nname = "ranks"\ncommand = ["{ranks}", "size", "2"]\nranks = 2\n')
+    words = [f"--hf-log={suite.log}", *THREE, "--", "x.toml", str(programs.path("googletest"))]
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast", "run", *words], cwd=suite.root, env=suite.env, capture_output=True, text=True, timeout=LIMIT * 2, check=False
+    )  # fmt: skip
+    assert done.returncode == 0 and "26 passed, 3 skipped" in done.stdout, done.stdout + done.stderr
+    assert {(suite.root / f"ran-{i}").read_text().strip() for i in range(8)} <= {"n0", "n1", "n2"}
+    nodes = {event["node"] for event in suite.events() if event["event"] == "verdict" and "node" in event}
+    assert nodes <= {"n0", "n1", "n2"} and nodes
 
 
 def test_several_nodes_share_the_tests(suite, slurm):
