@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "run/dispatcher.h"
 #include "wire/fields.h"
@@ -55,12 +56,42 @@ FarmHost Dispatcher::farm_host() {
   return host;
 }
 
+namespace {
+
+// Sets of numbers that only grow together (disjoint sets; Tarjan 1975).
+class Joined {
+ public:
+  std::uint32_t of(std::uint32_t number) {
+    std::uint32_t root = number;
+    for (auto up = above_.find(root); up != above_.end(); up = above_.find(root)) root = up->second;
+    if (number != root) above_[number] = root;
+    return root;
+  }
+  void join(std::uint32_t one, std::uint32_t other) {
+    if (of(one) != of(other)) above_[of(one)] = of(other);
+  }
+
+ private:
+  std::unordered_map<std::uint32_t, std::uint32_t> above_;
+};
+
+}  // namespace
+
 void Dispatcher::begin_farm() {
   std::map<std::uint32_t, plan::Portion> portions;
   plan::Problem problem = wishes_.problem(dealing_);
+  // A file of programs has no fixtures for which its tests should stay together: each is dealt by itself.
+  auto chunk_of = [&](std::size_t test) {
+    std::uint32_t chunk = problem.tasks[test].chunk;
+    bool alone = tests_[test].program && problem.splittable[chunk] && (dealing_.dist == "dynamic" || dealing_.dist == "group");
+    return alone ? static_cast<std::uint32_t>(problem.splittable.size() + test) : chunk;
+  };
+  // Only a machine that has both knows when a test is over for which another one waits.
+  Joined chunks;
+  for (auto [first, second] : precedence_.pairs()) chunks.join(chunk_of(first), chunk_of(second));
   for (std::size_t i = 0; i < tests_.size(); ++i) {
     if (tests_[i].settled) continue;
-    plan::Portion& portion = portions[problem.tasks[i].chunk];
+    plan::Portion& portion = portions[chunks.of(chunk_of(i))];
     portion.tests.push_back(i);
     portion.ranks = std::max({portion.ranks, 1, tests_[i].ranks});
     portion.expected += std::max(0.0, static_cast<double>(tests_[i].usual));

@@ -8,6 +8,14 @@ void Precedence::add(std::size_t test, const std::vector<std::size_t>& after, co
   if (std::size_t count = after.size() + needs.size(); count > 0) unmet_[test] += count;
 }
 
+std::vector<std::pair<std::size_t, std::size_t>> Precedence::pairs() const {
+  std::vector<std::pair<std::size_t, std::size_t>> found;
+  for (const auto& [first, successors] : successors_) {
+    for (auto [second, needs] : successors) found.emplace_back(first, second);
+  }
+  return found;
+}
+
 Precedence::Freed Precedence::over(std::size_t test, bool good) {
   Freed freed;
   auto found = successors_.extract(test);

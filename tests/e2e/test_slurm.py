@@ -118,6 +118,28 @@ def test_programs_and_their_ranks_in_a_job(suite, slurm, programs):
     assert nodes <= {"n0", "n1", "n2"} and nodes
 
 
+def test_what_waits_for_a_test_runs_where_that_one_does(suite, slurm):
+    """Each `second` would otherwise be dealt to whoever asks, who knows nothing of its `first`."""
+    text = ""
+    # A node that is quick to come does not run all: each waits for the others to have begun.
+    suite.file(
+        "wait",
+        "touch here-$SLURMD_NODENAME; for i in $(seq 1200); do test -e here-n0 -a -e here-n1 -a -e here-n2 && break; sleep 0.05; done",
+    )
+    for i in range(9):
+        text += f'[[test]]\nname = "first {i}"\ncommand = ["sh", "-c", ". ./wait; echo $SLURMD_NODENAME > first-{i}"]\n'
+    for i in range(9):
+        check = f'test "$(cat first-{i})" = $SLURMD_NODENAME'
+        text += f"[[test]]\nname = \"second {i}\"\ncommand = ['sh', '-c', '{check}']\nafter = [\"first {i}\"]\n"
+    suite.file("x.toml", text)
+    done = subprocess.run(
+        [sys.executable, "-m", "holdfast", "run", *THREE, "--", "x.toml"], cwd=suite.root, env=suite.env, capture_output=True, text=True, timeout=LIMIT * 2,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0 and "18 passed" in done.stdout, done.stdout + done.stderr
+    assert len({(suite.root / f"first-{i}").read_text() for i in range(9)}) > 1
+
+
 def test_several_nodes_share_the_tests(suite, slurm):
     suite.write(
         test_shared=HEAD

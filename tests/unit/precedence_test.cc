@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace holdfast::run {
 namespace {
 
@@ -27,6 +29,15 @@ TEST(Precedence, WithoutWhatItNeedsItIsHopelessOnce) {
   freed = order.over(1, false);
   EXPECT_EQ(freed.hopeless, Tests{});
   EXPECT_EQ(freed.ready, Tests{});
+}
+
+TEST(Precedence, PairsAreAllThatWasSaid) {
+  Precedence order;
+  order.add(2, {0}, {1});
+  order.add(1, {}, {0});
+  auto pairs = order.pairs();
+  std::sort(pairs.begin(), pairs.end());
+  EXPECT_EQ(pairs, (std::vector<std::pair<std::size_t, std::size_t>>{{0, 1}, {0, 2}, {1, 2}}));
 }
 
 TEST(Precedence, WhatNobodyWaitsForFreesNobody) {
