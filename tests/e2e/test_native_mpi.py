@@ -92,7 +92,7 @@ def test_who_failed_first_and_who_waited_for_whom(suite_of_ranks, programs, libr
         native,
         crashes={"command": [path, "crash"], "ranks": 2},
         aborts={"command": [path, "abort"], "ranks": 2},
-        hangs={"command": [path, "hang"], "ranks": 2, "timeout": 3},
+        hangs={"command": [path, "hang"], "ranks": 2, "timeout": 6},
     )
     done = run(native, file, options=("--hf-grace=1",))
     verdicts = done.short()
@@ -104,7 +104,7 @@ def test_who_failed_first_and_who_waited_for_whom(suite_of_ranks, programs, libr
         assert "rank 0: waited in MPI_Barrier when it was ended for the others' failure" in text_of(done, name), done.output
     assert "rank 1: called MPI_Abort(7)" in text_of(done, "aborts")
     hangs = text_of(done, "hangs")
-    assert "rank 0: not finished after 3 s in MPI_Barrier" in hangs and "rank 1: not finished after 3 s\n" in hangs, hangs
+    assert "rank 0: not finished after 6 s in MPI_Barrier" in hangs and "rank 1: not finished after 6 s\n" in hangs, hangs
     assert "ERROR at" not in done.output
     no_leftovers(native, done)
 
