@@ -16,7 +16,6 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(HERE / "python"))
-SHARE = HERE / "python" / "holdfast" / "share"
 # Metavars of what is a file or a folder.
 _FILES = re.compile(r"FILE|FOLDER|TARGET")
 
@@ -56,8 +55,10 @@ def manual() -> str:
 
 
 def main() -> int:
+    from holdfast.cli.completion import SHARE, SHELLS
+
     os.environ["COLUMNS"] = "100"  # Of which argparse makes its lines.
-    wanted = {f"completion.{shell}": completions(shell) for shell in ("bash", "zsh", "fish")}
+    wanted = {f"completion.{shell}": completions(shell) for shell in SHELLS}
     wanted["holdfast.1"] = manual()
     if "--check" not in sys.argv[1:]:
         for name, text in wanted.items():

@@ -6,7 +6,6 @@ import os
 import sys
 
 from holdfast.engine_path import EngineMissing, find_engine
-from holdfast.nearest import nearest
 
 COMMANDS = (
     "history",
@@ -39,8 +38,11 @@ def main() -> int:
     if words[0] in (*COMMANDS, "--help"):
         from holdfast import cli
 
-        return cli.main(words) if sys.argv[1:] else cli.main(words) or 4
+        code = cli.main(words)
+        return code if sys.argv[1:] else 4
     if words[0] not in ENGINES and words[0] != "--version":
+        from holdfast.nearest import nearest
+
         print(f"holdfast: there is no command {words[0]!r}{nearest(words[0], (*COMMANDS, *ENGINES))}", file=sys.stderr)
         return 4
     try:

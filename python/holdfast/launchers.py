@@ -20,6 +20,7 @@ _LIMIT = 20
 # Names under which systems have it, and what it says of itself.
 _OPEN_MPI = (("mpirun.openmpi", "mpirun", "mpiexec"), ("Open MPI", "OpenRTE", "PRRTE", "PRTE"))
 _MPICH = (("mpiexec.mpich", "mpiexec.hydra", "mpiexec", "mpirun"), ("HYDRA", "MPICH", "Intel"))
+_FAMILIES = {"Open MPI": _OPEN_MPI, "MPICH": _MPICH}
 # With these, mpirun would start ranks on the nodes of a job; this engine's are here.
 _OF_JOBS = ("SLURM_", "SLURMD_", "PBS_", "LSB_")
 _LIBRARY = re.compile(r"/lib(pmpi|mpi|mpich)\.so[.\d]*$")
@@ -111,9 +112,20 @@ def _beside_the_library() -> str:
     return os.devnull
 
 
+def family_of(path: str) -> str:
+    """Whose launcher that is, as its library's own text begins; empty where it is nobody's that we know."""
+    said = _version_of(path)
+    return next((family for family, (_, words) in _FAMILIES.items() if any(word in said for word in words)), "")
+
+
 def _says(path: str, says: Sequence[str]) -> bool:
+    said = _version_of(path)
+    return any(word in said for word in says)
+
+
+def _version_of(path: str) -> str:
     try:
         done = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=_LIMIT, check=False)
     except (OSError, subprocess.SubprocessError):
-        return False
-    return any(word in done.stdout + done.stderr for word in says)
+        return ""
+    return done.stdout + done.stderr

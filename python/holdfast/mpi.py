@@ -85,15 +85,12 @@ def prepare(wanted: str, words: list[str]) -> Frame:
     library = MPI.Get_library_version().replace("\0", "").strip().split("\n")[0]
     _tuning.update(tuning_of(library))
     _draw_topology()
-    return _joined(wanted, words, library, "")
+    return joined(wanted, words, library)
 
 
-def prepare_programs(wanted: str, words: list[str], library: str, path: str) -> Frame:
-    """The same, where only programs have ranks. `library`: of one of them, as MPI_Get_library_version says it, in `path`."""
-    return _joined(wanted, words, library, path)
-
-
-def _joined(wanted: str, words: list[str], library: str, path: str) -> Frame:
+def joined(wanted: str, words: list[str], library: str, path: str = "") -> Frame:
+    """How ranks find each other, as prepare() returns it; where only programs have any, `library` is of one of them, as
+    MPI_Get_library_version says it, in `path`."""
     global _launcher_library
     if wanted not in launchers.LAUNCHERS:
         return {"manager": wanted if wanted != "auto" else manager_of(library), "library": library}
@@ -166,14 +163,13 @@ class Rank:
         self.name = str(order["name"])
         self.pid = os.getpid()
         # What a program that joins in the place of this process must inherit.
-        self.descriptors: tuple[int, ...] = ()
+        self.descriptors = tuple(fds[:1])
         # In a world that is kept: what its tests have got, until they have ended on all ranks, and what nobody but us speaks on.
         self._given: list[Any] = []
         self._own: Any = None
         self._keeps = False
         if order.get("cpus"):
             os.sched_setaffinity(0, {int(cpu) for cpu in order["cpus"]})
-        self.descriptors = tuple(fds[:1])
         # A program's crash is told by us, once, and not by UCX as well.
         tuning = {**tuning_of(library), "UCX_HANDLE_ERRORS": _HELD["UCX_HANDLE_ERRORS"]} if library else _tuning
         for key, value in {**tuning, **_launcher}.items():

@@ -380,12 +380,19 @@ def _said(reports: list[Frame]) -> str:
     """The message of the first failure among serialised reports."""
     for report in reports:
         longrepr = report.get("data", {}).get("longrepr") if report.get("data", {}).get("outcome") == "failed" else None
-        if isinstance(longrepr, dict):
-            crash = longrepr.get("reprcrash") or {}
-            return str(crash.get("message", "")).split("\n")[0]
         if longrepr:
-            return str(longrepr).strip().split("\n")[-1]
+            # Of an exception the first line says most, of other texts the last.
+            text = message_of(longrepr)
+            return text.split("\n")[0] if isinstance(longrepr, dict) else text.strip().split("\n")[-1]
     return ""
+
+
+def message_of(longrepr: Any) -> str:
+    """Of pytest's three serialised forms: a traceback, where and why a test was skipped, a text."""
+    if isinstance(longrepr, dict):
+        crash = longrepr.get("reprcrash") or {}
+        return str(crash.get("message", ""))
+    return str(longrepr[-1] if isinstance(longrepr, (list, tuple)) else longrepr)
 
 
 def leaks_of(result: Frame) -> list[str]:

@@ -189,7 +189,7 @@ class RootWorker:
         programs = [item for item in with_ranks if getattr(item, "holdfast_is_program", False)]
         if len(programs) < len(with_ranks):
             return mpi.prepare(wanted, words)
-        return mpi.prepare_programs(wanted, words, programs[0].holdfast_mpi_library, programs[0].holdfast_mpi_path)  # type: ignore[attr-defined]
+        return mpi.joined(wanted, words, programs[0].holdfast_mpi_library, programs[0].holdfast_mpi_path)  # type: ignore[attr-defined]
 
     def _nothing_is_against_running(self, session: pytest.Session) -> bool:
         """False where the controller will not run the tests, or wants to be asked."""

@@ -31,19 +31,24 @@ def suite_of_ranks(native: Native, programs: Any, tmp_path_factory: pytest.TempP
     return native
 
 
-def program(programs: Any, library: str) -> Path:
+def program(programs: Any, library: str, source: str = "ranks") -> Path:
     if shutil.which(COMPILERS[library]) is None:
         pytest.skip(f"NOT RUN with {library}: {COMPILERS[library]} is missing")
-    return programs.path(f"ranks-{library}")
+    return programs.path(f"{source}-{library}")
 
 
 def commands(native: Native, **tests: dict[str, Any]) -> Path:
     lines = []
     for name, keys in tests.items():
-        lines += ["[[test]]", f'name = "{name}"', *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+        lines += ["[[test]]", f'name = "{name}"', *(f"{key} = {toml(value)}" for key, value in keys.items())]
     file = native.root / "ranks.toml"
     file.write_text("\n".join(lines))
     return file
+
+
+def toml(value: Any) -> str:
+    """As JSON, but for tables."""
+    return f"{{ {', '.join(f'{key} = {toml(one)}' for key, one in value.items())} }}" if isinstance(value, dict) else json.dumps(value)
 
 
 def no_leftovers(native: Native, done: Run) -> None:
@@ -58,12 +63,7 @@ def test_each_rank_is_a_process_of_the_program(suite_of_ranks, programs, library
         three={"command": [path, "size", "3"], "ranks": 3},
         one={"command": [path, "size", "1"], "ranks": 1},
         more={"command": [path, "size", "9"], "ranks": 9},
-    )
-    file.write_text(
-        file.read_text()
-        + '\n[[test]]\nname = "says"\ncommand = ["'
-        + path
-        + '", "return", "2"]\nranks = 3\nenvironment = { GREETING = "hello" }\n'
+        says={"command": [path, "return", "2"], "ranks": 3, "environment": {"GREETING": "hello"}},
     )
     done = run(native, file, options=("--hf-slots=3", "-rsP"))
     assert done.short() == {"three": "passed", "one": "passed", "more": "skipped", "says": "failed"}, done.output
@@ -229,9 +229,7 @@ def test_launchers_of_ctest_are_replaced(suite_of_ranks, programs):
 
 def test_ranks_of_a_framework_by_pattern(suite_of_ranks, programs, library):
     native = suite_of_ranks
-    if shutil.which(COMPILERS[library]) is None:
-        pytest.skip(f"NOT RUN with {library}: {COMPILERS[library]} is missing")
-    path = programs.path(f"rankstest-{library}")
+    path = program(programs, library, "rankstest")
     native.file("holdfast.toml", '[[tests]]\nmatch = "*::Ranks.*"\nranks = 3\n[[tests]]\nmatch = "*::Ranks.Pairs"\nranks = 2\n')
     done = run(native, path, options=("--hf-slots=3", "--hf-isolate=worker"))
     assert done.short() == {

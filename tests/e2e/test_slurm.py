@@ -104,14 +104,16 @@ def test_third_time():
     assert (suite.root / "third").read_text() == "xxx" and "it passed 2 time(s) before that" in run.output
 
 
+def run_programs(suite: Any, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "holdfast", "run", *words]
+    return subprocess.run(command, cwd=suite.root, env=suite.env, capture_output=True, text=True, timeout=LIMIT * 2, check=False)
+
+
 def test_programs_and_their_ranks_in_a_job(suite, slurm, programs):
     ranks = programs.path("ranks-openmpi")
     text = "".join(f'[[test]]\nname = "{i}"\ncommand = ["sh", "-c", "echo $SLURMD_NODENAME > ran-{i}"]\n' for i in range(8))
     suite.file("x.toml", text + f'[[test]]\nname = "ranks"\ncommand = ["{ranks}", "size", "2"]\nranks = 2\n')
-    words = [f"--hf-log={suite.log}", *THREE, "--", "x.toml", str(programs.path("googletest"))]
-    done = subprocess.run(
-        [sys.executable, "-m", "holdfast", "run", *words], cwd=suite.root, env=suite.env, capture_output=True, text=True, timeout=LIMIT * 2, check=False
-    )  # fmt: skip
+    done = run_programs(suite, f"--hf-log={suite.log}", *THREE, "--", "x.toml", str(programs.path("googletest")))
     assert done.returncode == 0 and "26 passed, 3 skipped" in done.stdout, done.stdout + done.stderr
     assert {(suite.root / f"ran-{i}").read_text().strip() for i in range(8)} <= {"n0", "n1", "n2"}
     nodes = {event["node"] for event in suite.events() if event["event"] == "verdict" and "node" in event}
@@ -132,10 +134,7 @@ def test_what_waits_for_a_test_runs_where_that_one_does(suite, slurm):
         check = f'test "$(cat first-{i})" = $SLURMD_NODENAME'
         text += f"[[test]]\nname = \"second {i}\"\ncommand = ['sh', '-c', '{check}']\nafter = [\"first {i}\"]\n"
     suite.file("x.toml", text)
-    done = subprocess.run(
-        [sys.executable, "-m", "holdfast", "run", *THREE, "--", "x.toml"], cwd=suite.root, env=suite.env, capture_output=True, text=True, timeout=LIMIT * 2,
-        check=False,
-    )  # fmt: skip
+    done = run_programs(suite, *THREE, "--", "x.toml")
     assert done.returncode == 0 and "18 passed" in done.stdout, done.stdout + done.stderr
     assert len({(suite.root / f"first-{i}").read_text() for i in range(9)}) > 1
 

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from typing import Any, Optional
 
-from holdfast.present import PYTEST_VERDICTS, headline_of
+from holdfast.present import PYTEST_VERDICTS, headline_of, message_of
 
 # Of the document; grows where something of it changes its meaning.
 FORMAT = 1
@@ -24,11 +24,12 @@ def document(
     found["run"] = {row["key"]: row["value"] for row in db.execute("SELECT key, value FROM run ORDER BY key")}
     counts = db.execute("SELECT ifnull(verdict, 'none'), count(*) FROM tests GROUP BY verdict ORDER BY verdict")
     found["counts"] = dict(counts.fetchall())
-    attempts: dict[int, list[dict[str, Any]]] = {}
-    for row in db.execute("SELECT * FROM attempts ORDER BY rowid"):
-        attempts.setdefault(row["test"], []).append(_attempt(row))
     tests = db.execute("SELECT * FROM tests ORDER BY idx").fetchall() if rows is None else rows
-    found["tests"] = [_test(row, attempts.get(row["idx"], [])) for row in tests]
+    attempts: dict[int, list[dict[str, Any]]] = {row["idx"]: [] for row in tests}
+    for row in db.execute("SELECT * FROM attempts ORDER BY rowid"):
+        if row["test"] in attempts:
+            attempts[row["test"]].append(_attempt(row))
+    found["tests"] = [_test(row, attempts[row["idx"]]) for row in tests]
     return found
 
 
@@ -67,15 +68,5 @@ def _message(verdict: str, detail: dict[str, Any], reports: list[dict[str, Any]]
         data = report.get("data") or {}
         longrepr = data.get("longrepr")
         if data.get("outcome") in ("failed", "skipped") and longrepr:
-            return _text(longrepr)
+            return message_of(longrepr)
     return ""
-
-
-def _text(longrepr: Any) -> str:
-    """pytest's three forms: a text, where and why it was skipped, a traceback."""
-    if isinstance(longrepr, dict):
-        crash = longrepr.get("reprcrash") or {}
-        return str(crash.get("message", ""))
-    if isinstance(longrepr, (list, tuple)):
-        return str(longrepr[-1])
-    return str(longrepr)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from holdfast.cli import paint
+from holdfast.targets.ctest import CONFIGURATION
 from holdfast.targets.find import SECONDS, suites
 from holdfast.targets.model import Suite, Test
 
@@ -23,7 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--filter", action="append", metavar="PATTERN", help="only tests of that name, with * and ?; may be repeated")
     parser.add_argument("--label", action="append", metavar="NAME", help="only tests with that label, tag or mark; may be repeated")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: everything that is known")
-    parser.add_argument("--build-config", default="", metavar="NAME", help="of CTest folders that have several: Debug, Release, ...")
+    parser.add_argument("--build-config", default="", metavar="NAME", help=CONFIGURATION)
     paint.argument(parser)
     parser.add_argument("--limit", type=_limit, default=SECONDS, metavar="SECONDS", help="for a target to tell its tests (%(default)g)")
 

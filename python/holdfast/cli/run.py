@@ -39,7 +39,7 @@ _PYTESTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (("-s",), "", "does not capture output"),
     (("--junitxml",), "FILE", "a report in JUnit's form"),
     (("--color",), "yes|no|auto", "auto: in a terminal, without NO_COLOR"),
-    (("--hf-build-config",), "NAME", "of CTest folders that have several: Debug, Release, ..."),
+    (("--hf-build-config",), "NAME", ctest.CONFIGURATION),
     (("--continue-on-collection-errors",), "", "runs the others where a target cannot tell its tests"),
 )
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.targets.ask import ask, last_words
-from holdfast.targets.launched import launched_by
+from holdfast.targets.launched import Launched, launched_by
 from holdfast.targets.model import Expected, NoTarget, Test
 
 KIND = "CTest"
 FILE = "CTestTestfile.cmake"
+# Of the option that names one.
+CONFIGURATION = "of CTest folders that have several: Debug, Release, ..."
 
 
 def is_in(folder: Path) -> bool:
@@ -63,22 +65,23 @@ def _test(one: dict[str, Any], graph: dict[str, Any]) -> Test:
     processors = int(has.get("PROCESSORS", 1))
     # How each rank has ended is no word of these, which are about what the launcher makes of all.
     of_all = any(has.get(name) for name in ("WILL_FAIL", "PASS_REGULAR_EXPRESSION", "SKIP_REGULAR_EXPRESSION"))
-    launched = None if of_all else launched_by(one.get("command", ()), processors)
+    command = tuple(one.get("command", ()))
+    launched = (None if of_all else launched_by(command, processors)) or Launched(0, command, (), "")
     return Test(
         one["name"],
-        launched.command if launched is not None else tuple(one.get("command", ())),
+        launched.command,
         folder=has.get("WORKING_DIRECTORY", ""),
-        environment=(*has.get("ENVIRONMENT", ()), *(launched.environment if launched is not None else ())),
+        environment=(*has.get("ENVIRONMENT", ()), *launched.environment),
         environment_changes=tuple(has.get("ENVIRONMENT_MODIFICATION", ())),
         file=graph["files"][node["file"]] if "file" in node else "",
         line=node.get("line", 0),
         labels=tuple(has.get("LABELS", ())),
         disabled=bool(has.get("DISABLED", False)),
-        problem="" if one.get("command") else "its program is not there; build the project",
+        problem="" if command else "its program is not there; build the project",
         timeout=float(has["TIMEOUT"]) if has.get("TIMEOUT") else None,
-        cores=max(1, processors // launched.ranks) if launched is not None else processors,
-        ranks=launched.ranks if launched is not None else 0,
-        launcher=launched.launcher if launched is not None else "",
+        cores=max(1, processors // max(1, launched.ranks)),
+        ranks=launched.ranks,
+        launcher=launched.launcher,
         serial=bool(has.get("RUN_SERIAL", False)),
         locks=tuple(has.get("RESOURCE_LOCK", ())),
         after=tuple(has.get("DEPENDS", ())),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import mmap
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +15,11 @@ from holdfast.targets.model import NoTarget, Suite, Test
 COMMAND = "command"
 # Seconds that a target has to tell its tests, if nobody says.
 SECONDS = 60.0
-_KINDS: dict[str, tuple[str, Callable[[str, float], list[Test]]]] = {
+_KINDS: dict[str, tuple[str, Callable[..., list[Test]]]] = {
     "gtest": (googletest.KIND, googletest.tests_of),
     "catch2": (catch2.KIND, catch2.tests_of),
     "doctest": (doctest.KIND, doctest.tests_of),
-    "ctest": (ctest.KIND, functools.partial(ctest.tests_of, configuration="")),
+    "ctest": (ctest.KIND, ctest.tests_of),
     "commands": (commands.KIND, commands.tests_of),
     "pytest": (pytests.KIND, pytests.tests_of),
 }
@@ -58,11 +57,10 @@ def title_of(kind: str) -> str:
 
 def tests_in(kind: str, rest: str, seconds: float, configuration: str) -> list[Test]:
     """Raises NoTarget."""
-    if kind == "ctest":
-        return ctest.tests_of(rest, seconds, configuration)
     if kind == COMMAND:
         return [Test(rest, _words(rest))]
-    return _KINDS[kind][1](str(Path(rest).absolute()) if kind in _PROGRAMS else rest, seconds)
+    more = (configuration,) if kind == "ctest" else ()
+    return _KINDS[kind][1](str(Path(rest).absolute()) if kind in _PROGRAMS else rest, seconds, *more)
 
 
 def _words(text: str) -> tuple[str, ...]:

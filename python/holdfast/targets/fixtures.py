@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -12,23 +12,18 @@ from holdfast.targets.item import NativeItem
 
 def missing(all_items: Sequence[pytest.Item], chosen: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Those of `all_items` that must be added, in their order."""
-    there = set(chosen)
+    left = set(all_items).difference(chosen)
+    added: set[pytest.Item] = set()
     wanted = _required(chosen)
-    if not wanted:
-        return []
-    added: list[pytest.Item] = []
-    more = True
-    while more:
-        # What sets up a fixture may require another one.
-        new = [item for item in all_items if item not in there and _is_for(item, wanted)]
-        there.update(new)
-        added += new
-        wanted |= _required(new)
-        more = bool(new)
-    return [item for item in all_items if item in set(added)]
+    # What sets up a fixture may require another one.
+    while wanted and (new := {item for item in left if _is_for(item, wanted)}):
+        left -= new
+        added |= new
+        wanted = _required(new)
+    return [item for item in all_items if item in added]
 
 
-def _required(items: Sequence[pytest.Item]) -> set[tuple[object, str]]:
+def _required(items: Iterable[pytest.Item]) -> set[tuple[object, str]]:
     """By target and name: each build folder has its own."""
     return {(item.parent, name) for item in items if isinstance(item, NativeItem) for name in item.test.requires}
 

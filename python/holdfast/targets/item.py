@@ -160,12 +160,12 @@ class NativeItem(pytest.Item):
         came, self._came = self._came, None
         try:
             outcome, said = came if came is not None else self._run()
+            if isinstance(outcome, KeyboardInterrupt):
+                self.add_report_section("call", "stdout", said[-_WORDS:])
+                raise outcome
         except KeyboardInterrupt:
             self.holdfast_interrupted = True
             raise
-        if isinstance(outcome, KeyboardInterrupt):
-            self.add_report_section("call", "stdout", said[-_WORDS:])
-            raise outcome
         if outcome.verdict == "":
             self.holdfast_program = {"status": outcome.status, "output": said[-_WORDS:], "stacks": outcome.stacks}
             crash.note_of_program(outcome.note)

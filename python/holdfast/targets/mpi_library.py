@@ -7,22 +7,20 @@ import mmap
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from holdfast.targets.ask import machine_of
-from holdfast.targets.model import Program
+from holdfast import launchers
+from holdfast.targets.ask import ask, machine_of
+from holdfast.targets.model import NoTarget
 
 # Of what ldd says: libmpi.so.N is Open MPI's, but for 12, which MPICH and those that are made of it have agreed upon.
 _LOADED = re.compile(r"\b(lib(?:mpi|mpich|mpi_[a-z]+)\.so\.\d+) => (\S+)")
-# In a program that has its library in it,
+# In a program that has its library in it.
 _IN_PROGRAMS = (("Open MPI", (b"Open MPI v%",)), ("MPICH", (b"MPICH Version:\t",)))
-# and in what launchers say of themselves.
-_IN_WORDS = (("Open MPI", (b"Open MPI", b"OpenRTE", b"PRRTE", b"PRTE")), ("MPICH", (b"HYDRA", b"MPICH", b"Intel")))
-# Seconds that the loader, a library or a launcher may take to say what it is.
+# Seconds that the loader or a library may take to say what it is.
 _LIMIT = 20
 # MPI_Get_library_version() may be called before MPI_Init (MPI 3.1, 8.1.1).
 _ASK = (
@@ -57,35 +55,26 @@ def library_of(command: Sequence[str], folder: str, environment: Iterable[str], 
 
 @functools.lru_cache(maxsize=256)
 def _library_of_program(path: str, added: tuple[str, ...]) -> Optional[Library]:
-    environment = {**os.environ, **dict(pair.partition("=")[::2] for pair in added)}
-    said = _said(["ldd", path], environment)
-    loaded = _LOADED.search(said)
+    loaded = _LOADED.search(_said(["ldd", path], dict(pair.partition("=")[::2] for pair in added)))
     if loaded is None:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            family = _family_in(content, _IN_PROGRAMS)
+            family = next((family for family, parts in _IN_PROGRAMS if any(content.find(part) >= 0 for part in parts)), "")
         return Library(family) if family else None
     return Library(_text_of(loaded[2], loaded[1]), loaded[2])
 
 
 @functools.lru_cache(maxsize=16)
 def _text_of(path: str, name: str) -> str:
-    text = _said([sys.executable, "-I", "-S", "-c", _ASK, path], dict(os.environ)).replace("\0", "").strip().partition("\n")[0]
+    text = _said([sys.executable, "-I", "-S", "-c", _ASK, path]).replace("\0", "").strip().partition("\n")[0]
     return text or ("MPICH" if name in ("libmpi.so.12", "libmpich.so.12") else "Open MPI")
 
 
-@functools.lru_cache(maxsize=16)
-def _family_of_launcher(path: str) -> str:
-    return _family_in(_said([path, "--version"], dict(os.environ)).encode(), _IN_WORDS)
+_family_of_launcher = functools.lru_cache(maxsize=16)(launchers.family_of)
 
 
-def _family_in(content: Program, marks: tuple[tuple[str, tuple[bytes, ...]], ...]) -> str:
-    return next((family for family, parts in marks if any(content.find(part) >= 0 for part in parts)), "")
-
-
-def _said(command: list[str], environment: dict[str, str]) -> str:
+def _said(command: list[str], environment: Optional[dict[str, str]] = None) -> str:
     """Empty where it cannot be had."""
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LIMIT, check=False, env=environment)
-    except (OSError, subprocess.SubprocessError):
+        return ask(command, "its MPI library", _LIMIT, environment).output.decode(errors="replace")
+    except NoTarget:
         return ""
-    return done.stdout.decode(errors="replace")

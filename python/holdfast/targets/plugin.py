@@ -12,6 +12,7 @@ import pytest
 
 from holdfast.options import isolation_of
 from holdfast.targets.batch import End
+from holdfast.targets.ctest import CONFIGURATION
 from holdfast.targets.find import SECONDS, tests_in
 from holdfast.targets.fixtures import missing
 from holdfast.targets.item import NativeItem
@@ -23,7 +24,7 @@ OPTION = "--hf-native"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     # What `holdfast run` has found its targets to be, by the path under which pytest meets them.
-    parser.addoption("--hf-build-config", default="", metavar="NAME", help="of CTest folders that have several: Debug, Release, ...")
+    parser.addoption("--hf-build-config", default="", metavar="NAME", help=CONFIGURATION)
     parser.addoption(OPTION, default="{}", help="internal: the targets of `holdfast run`")
 
 
