@@ -314,6 +314,7 @@ MUTANTS = (
     Mutant("fixtures-stay-behind", PYTHON + "targets/plugin.py", "        items.extend(added)\n", "        pass\n", E2E + "test_run_native.py -k brings_its_fixtures"),
     Mutant("tags-of-nobody", PYTHON + "targets/catch2.py", "            labels.setdefault(name, []).append(tag)\n", "            pass\n", E2E + "test_list.py -k is_known"),
     Mutant("order-on-other-nodes", ENGINE + "dispatcher_farm.cc", "chunks.join(chunk_of(first), chunk_of(second));", "static_cast<void>(first), static_cast<void>(second);", E2E + "test_slurm.py -k waits_for_a_test"),
+    Mutant("later-tests-do-not-wait", ENGINE + "dispatcher_farm.cc", "    if (!precedence_.waits(test)) queue_.put_back(test);\n", "    queue_.put_back(test);\n", E2E + "test_slurm.py -k waits_for_a_test"),
     Mutant("groups-without-devices", PYTHON + "targets/running.py", '    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))\n', "", E2E + "test_run_native.py -k resource_groups"),
     Mutant("quick-passes-for-everybody", PYTHON + "targets/item.py", "    return bool(junit) or ", "    return False and ", E2E + "test_run_native.py -k for_who_asks"),
     Mutant("quick-passes-ask-nothing", PYTHON + "targets/item.py", '        if isinstance(outcome, Outcome) and outcome.verdict == "passed":\n            self.teardown()', "        if True:\n            self.teardown()", E2E + "test_run_native.py -k each_way"),

@@ -327,7 +327,6 @@ void Dispatcher::run_tests() {
     if (!forkable_) test.scope = Tree::kNone;
     if (test.settled) {
       queue_.settle(i);  // Another node's.
-      free_successors(i, true);
       continue;
     }
     if (farm_ == nullptr && precedence_.waits(i)) queue_.settle(i);  // Until it is put back.

@@ -206,11 +206,19 @@ void Dispatcher::take_tests(const wire::Json& frame) {
       if (tree_.at(scope).parent == Tree::kNone) more ? tree_.hold(scope) : tree_.settle(scope);
     }
   }
+  std::vector<bool> fresh(tests.size(), false);
+  for (std::size_t i = 0; i < tests.size(); ++i) {
+    fresh[i] = tests[i] < tests_.size() && !chosen_[tests[i]];
+    if (fresh[i]) chosen_[tests[i]] = true;
+  }
+  // What runs elsewhere is not waited for. What does not, has come with those that wait for it, or before.
+  for (auto [earlier, later] : precedence_.pairs()) {
+    if (chosen_[later] && !chosen_[earlier]) precedence_.part(earlier, later);
+  }
   // What is put back last is taken first.
   for (std::size_t i = tests.size(); i-- > 0;) {
+    if (!fresh[i]) continue;
     std::size_t test = tests[i];
-    if (test >= tests_.size() || chosen_[test]) continue;
-    chosen_[test] = true;
     // What run_tests() has from a history elsewhere.
     if (first && i < usual.size() && usual[i] >= 0) known_[ids_[test]] = journal::Known{usual[i]};
     if (first) continue;
@@ -218,7 +226,7 @@ void Dispatcher::take_tests(const wire::Json& frame) {
     tests_[test].settled = false;
     tree_.expect(tests_[test].scope);
     broker_.expect(needs_of(test));
-    queue_.put_back(test);
+    if (!precedence_.waits(test)) queue_.put_back(test);
   }
   if (first) {
     run_tests();

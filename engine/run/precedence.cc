@@ -16,6 +16,14 @@ std::vector<std::pair<std::size_t, std::size_t>> Precedence::pairs() const {
   return found;
 }
 
+void Precedence::part(std::size_t first, std::size_t second) {
+  auto found = successors_.find(first);
+  if (found == successors_.end()) return;
+  std::size_t count = std::erase_if(found->second, [second](const auto& entry) { return entry.first == second; });
+  auto unmet = unmet_.find(second);
+  if (unmet != unmet_.end() && (unmet->second -= count) == 0) unmet_.erase(unmet);
+}
+
 Precedence::Freed Precedence::over(std::size_t test, bool good) {
   Freed freed;
   auto found = successors_.extract(test);

@@ -14,8 +14,10 @@ class Precedence {
   /// that waits for itself, by whatever way, waits for ever: whoever says so has to see to it that there is none.
   void add(std::size_t test, const std::vector<std::size_t>& after, const std::vector<std::size_t>& needs);
   void clear() { *this = Precedence(); }
-  /// Pairs of tests of which the second waits for the first. Before any is over.
+  /// Pairs of tests of which the second waits for the first, which is not over.
   [[nodiscard]] std::vector<std::pair<std::size_t, std::size_t>> pairs() const;
+  /// `second` waits for `first` no more.
+  void part(std::size_t first, std::size_t second);
   [[nodiscard]] bool waits(std::size_t test) const { return unmet_.count(test) != 0; }
 
   struct Freed {

@@ -129,7 +129,7 @@ def test_what_waits_for_a_test_runs_where_that_one_does(suite, slurm):
         "touch here-$SLURMD_NODENAME; for i in $(seq 1200); do test -e here-n0 -a -e here-n1 -a -e here-n2 && break; sleep 0.05; done",
     )
     for i in range(9):
-        text += f'[[test]]\nname = "first {i}"\ncommand = ["sh", "-c", ". ./wait; echo $SLURMD_NODENAME > first-{i}"]\n'
+        text += f'[[test]]\nname = "first {i}"\ncommand = ["sh", "-c", ". ./wait; sleep 0.3; echo $SLURMD_NODENAME > first-{i}"]\n'
     for i in range(9):
         check = f'test "$(cat first-{i})" = $SLURMD_NODENAME'
         text += f"[[test]]\nname = \"second {i}\"\ncommand = ['sh', '-c', '{check}']\nafter = [\"first {i}\"]\n"

@@ -40,6 +40,20 @@ TEST(Precedence, PairsAreAllThatWasSaid) {
   EXPECT_EQ(pairs, (std::vector<std::pair<std::size_t, std::size_t>>{{0, 1}, {0, 2}, {1, 2}}));
 }
 
+TEST(Precedence, WhoIsPartedWaitsForTheOthersOnly) {
+  Precedence order;
+  order.add(2, {0}, {0, 1});
+  order.add(3, {0}, {});
+  order.part(0, 2);
+  order.part(0, 2);
+  order.part(7, 2);
+  EXPECT_TRUE(order.waits(2));
+  EXPECT_EQ(order.over(1, true).ready, Tests{2});
+  order.part(0, 3);
+  EXPECT_FALSE(order.waits(3));
+  EXPECT_EQ(order.over(0, true).ready, Tests{});
+}
+
 TEST(Precedence, WhatNobodyWaitsForFreesNobody) {
   Precedence order;
   order.add(1, {0}, {});
