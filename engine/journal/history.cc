@@ -12,7 +12,7 @@ namespace holdfast::journal {
 
 namespace {
 
-constexpr const char* kSchema = R"sql(
+constexpr const char* kHistorySchema = R"sql(
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
 CREATE TABLE IF NOT EXISTS runs(
@@ -97,7 +97,7 @@ Status History::prepare() {
   if (version && (*version == 1 || *version == 2)) HOLDFAST_TRY(db_->execute(kFromVersion2));
   HOLDFAST_TRY(
       db_->execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kHistoryId, kHistoryVersion).c_str()));
-  return db_->execute(kSchema);
+  return db_->execute(kHistorySchema);
 }
 
 std::unordered_map<std::string, Known> History::load(std::string& notice) {

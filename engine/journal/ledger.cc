@@ -15,7 +15,7 @@ namespace {
 
 // synchronous=NORMAL in WAL mode: a commit is one write() to the log, so it survives the death of every process of ours.
 // Only a crash of the machine itself can lose the last commits (never the file's integrity).
-constexpr const char* kSchema = R"sql(
+constexpr const char* kLedgerSchema = R"sql(
 PRAGMA journal_mode=WAL;
 PRAGMA synchronous=NORMAL;
 PRAGMA wal_autocheckpoint=8000;
@@ -109,7 +109,7 @@ Status Ledger::prepare(bool fresh) {
     HOLDFAST_TRY(
         db_.execute(fmt::format("PRAGMA application_id={}; PRAGMA user_version={};", kApplicationId, kLedgerVersion).c_str()));
   }
-  HOLDFAST_TRY(db_.execute(kSchema));
+  HOLDFAST_TRY(db_.execute(kLedgerSchema));
   struct {
     Statement* statement;
     const char* sql;

@@ -14,7 +14,7 @@ namespace {
 
 using Control = std::array<char, CMSG_SPACE(sizeof(int) * kMostPassed)>;
 
-constexpr int kBacklog = 128;
+constexpr int kUnixBacklog = 128;
 
 struct Address {
   sockaddr_un un{};
@@ -22,7 +22,7 @@ struct Address {
 };
 
 // unix(7): a name that begins with a zero byte is no path.
-Address address_of(const std::string& name) {
+Address address_named(const std::string& name) {
   Address address;
   address.un.sun_family = AF_UNIX;
   std::size_t length = std::min(name.size(), sizeof address.un.sun_path - 1);
@@ -76,9 +76,9 @@ ssize_t receive_with_fds(int socket, char* data, std::size_t size, std::vector<F
 
 Result<Fd> listen_on_name(const std::string& name) {
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  Address address = address_of(name);
+  Address address = address_named(name);
   if (!fd.valid() || ::bind(fd.get(), reinterpret_cast<sockaddr*>(&address.un), address.size) != 0 ||
-      ::listen(fd.get(), kBacklog) != 0) {
+      ::listen(fd.get(), kUnixBacklog) != 0) {
     return fail_errno(ErrorKind::GiveUpTest, "listen on a local socket");
   }
   return fd;
@@ -86,7 +86,7 @@ Result<Fd> listen_on_name(const std::string& name) {
 
 Result<Fd> dial_name(const std::string& name) {
   Fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  Address address = address_of(name);
+  Address address = address_named(name);
   if (!fd.valid() || ::connect(fd.get(), reinterpret_cast<sockaddr*>(&address.un), address.size) != 0) {
     return fail_errno(ErrorKind::StopRun, "connect to a local socket");
   }

@@ -14,7 +14,7 @@ namespace holdfast::os {
 namespace {
 
 constexpr double kTryAgain = 0.2;  // Seconds.
-constexpr int kBacklog = 128;
+constexpr int kTcpBacklog = 128;
 
 struct Parts {
   std::string host;
@@ -67,7 +67,7 @@ Result<Fd> listen_on(const std::string& address) {
   Fd fd(::socket(first.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   int on = 1;
   if (fd.valid()) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (!fd.valid() || ::bind(fd.get(), first.ai_addr, first.ai_addrlen) != 0 || ::listen(fd.get(), kBacklog) != 0) {
+  if (!fd.valid() || ::bind(fd.get(), first.ai_addr, first.ai_addrlen) != 0 || ::listen(fd.get(), kTcpBacklog) != 0) {
     return fail_errno(ErrorKind::UserMistake, fmt::format("listen on {}", address));
   }
   return fd;
