@@ -35,7 +35,13 @@ make_venv() { # make_venv NAME REQUIREMENT...: build/NAME with the given PyPI pa
   fi
 }
 
-install_holdfast() { # install_holdfast VENV: builds the wheel and installs it, as a user would
-  say "building and installing holdfast into build/$1 (pip install .)"
-  "$BUILD/$1/bin/pip" install -q --disable-pip-version-check --no-deps --force-reinstall "$HERE"
+build_wheel() { # build_wheel VENV: with that environment's pip
+  say "building holdfast (pip wheel .)"
+  rm -rf "$BUILD/dist"
+  "$BUILD/$1/bin/pip" wheel -q --disable-pip-version-check --no-deps --wheel-dir "$BUILD/dist" "$HERE"
+}
+
+install_holdfast() { # install_holdfast VENV: what build_wheel has made, as a user would
+  say "installing holdfast into build/$1 (pip install)"
+  "$BUILD/$1/bin/pip" install -q --disable-pip-version-check --no-deps --force-reinstall "$BUILD"/dist/*.whl
 }
