@@ -21,7 +21,9 @@ void Precedence::part(std::size_t first, std::size_t second) {
   if (found == successors_.end()) return;
   std::size_t count = std::erase_if(found->second, [second](const auto& entry) { return entry.first == second; });
   auto unmet = unmet_.find(second);
-  if (unmet != unmet_.end() && (unmet->second -= count) == 0) unmet_.erase(unmet);
+  if (unmet == unmet_.end()) return;
+  unmet->second -= count;
+  if (unmet->second == 0) unmet_.erase(unmet);
 }
 
 Precedence::Freed Precedence::over(std::size_t test, bool good) {
