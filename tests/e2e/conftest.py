@@ -29,6 +29,17 @@ for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(_number, _usual)
 
 
+# Tests of these files see what others of them leave in /dev/shm, so they are never side by side. The longest group comes first.
+_TOGETHER = ("test_mpi", "test_mpi_launchers", "test_mpi_pools", "test_native_mpi", "test_slurm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With --hf-dist=group a file, or these files, go to one slot."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("mpi" if item.path.stem in _TOGETHER else item.path.stem))
+    items.sort(key=lambda item: item.path.stem not in _TOGETHER)
+
+
 @dataclass
 class Run:
     """A finished run of pytest."""
