@@ -172,8 +172,9 @@ class Leaks:
             # Another program's, or another test's, unless there is evidence.
             if path in shared or _is_open_here(path):
                 yield from _remove(path, "shm", "shared memory")
+        needed = (*self._shared_places, *(_folder_of_multiprocessing() if self.goes_on else ()))
         for entry in noted:
-            if entry.path.startswith(tuple(self._shared_places)):
+            if entry.path.startswith(needed):
                 continue
             if entry.kind == trail.TEMPORARY:
                 yield from _remove(entry.path, "file", "temporary file")
@@ -429,6 +430,13 @@ def _named(handler: Any) -> str:
 def _shown(value: Optional[bytes]) -> str:
     text = "nothing" if value is None else repr(os.fsdecode(value))
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _folder_of_multiprocessing() -> list[str]:
+    """That it makes once for all, and removes at the end of the process: the socket of its fork server is there."""
+    process = sys.modules.get("multiprocessing.process")
+    folder = process.current_process()._config.get("tempdir") if process is not None else None
+    return [folder] if folder else []
 
 
 def _helpers() -> set[int]:

@@ -151,6 +151,10 @@ def test_a_run_that_never_began_as_a_document(native):
     done = holdfast(native, "run", "--format=json", "--hf-slots=none", "--", "x.toml")
     assert json.loads(done.stdout) == {"format": 1, "run": {}, "counts": {}, "tests": [], "exit_code": 4, "ledger": None}
     assert done.returncode == 4 and "is not a number of slots" in done.stderr
+    done = holdfast(native, "run", "--format=json", "--", "x.toml", "nowhere")
+    said = json.loads(done.stdout)
+    assert done.returncode == said["exit_code"] == 4 and said["tests"] == [] and said["ledger"] is None
+    assert said["error"].startswith("nowhere: ") and done.stderr == f"holdfast run: {said['error']}\n"
 
 
 def test_a_form_that_is_not_there(native):

@@ -112,6 +112,28 @@ def test_threads_sockets_files_and_shared_memory(suite: Any, isolation: str) -> 
     assert " 8192 " not in Path("/proc/sysvipc/shm").read_text()
 
 
+@pytest.mark.parametrize("isolation", ["test", "worker"])
+def test_the_fork_server_is_there_for_the_next_test(suite: Any, isolation: str) -> None:
+    suite.write(
+        test_it="""
+import multiprocessing, pytest, time
+from multiprocessing import util
+@pytest.mark.parametrize("i", range(3))
+def test_forks(i):
+    process = multiprocessing.get_context("forkserver").Process(target=time.sleep, args=(0,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    open(f"folder-{i}", "w").write(util.get_temp_dir())
+"""
+    )
+    run = suite.run("--hf-slots=1", f"--hf-isolate={isolation}", "--hf-strict")
+    assert leaked(run) == {f"test_forks[{i}]": [] for i in range(3)} and run.code == 0, run.output
+    assert "Traceback" not in run.output
+    folders = {(suite.root / f"folder-{i}").read_text() for i in range(3)}
+    assert len(folders) == (1 if isolation == "worker" else 3) and not any(Path(folder).exists() for folder in folders)
+
+
 def test_a_file_whose_name_somebody_has_chosen_stays(suite: Any, tmp_path: Path) -> None:
     import tempfile
     import uuid

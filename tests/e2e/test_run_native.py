@@ -267,6 +267,9 @@ def test_what_is_selected_brings_its_fixtures(native, build):
     order = (build / "order").read_text().split()
     assert order.index("sets_up") < order.index("uses") < order.index("cleans")
     assert f"{len(CTEST) - 4} deselected / 4 selected" in done.output and "4 passed" in done.output
+    done = run(native, "build::uses", "build::first", SETUP="0")
+    assert done.short() == {"uses": "passed", "first": "passed", "sets_up": "passed", "cleans": "passed"}, done.output
+    assert "4 passed" in done.output and "deselected" not in done.output
     done = run(native, "build", options=("-k", "sets_up or first"))
     assert set(done.short()) == {"sets_up", "first"}
     done = run(native, "build", options=("-k", "uses"), SETUP="1")

@@ -88,29 +88,38 @@ def run(argv: Sequence[str]) -> int:
     form, options = _format(options)
     if form == "json":
         with _words_to_stderr() as output:
-            ledger, code = _run(options, targets)
-            db = open_ledger(ledger) if ledger is not None and ledger.exists() else None
-            text = json.dumps({**document(db, code), "ledger": str(ledger) if db is not None else None})
-        print(text, file=output)
+            try:
+                found = _document(options, targets)
+            except Mistake as mistake:
+                print(f"holdfast run: {mistake}", file=sys.stderr)
+                found = {**document(None, 4), "ledger": None, "error": str(mistake)}
+        print(json.dumps(found), file=output)
         output.close()
-        return code
+        return int(found["exit_code"])
     return _run(options, targets)[1]
+
+
+def _document(options: Sequence[str], targets: Sequence[str]) -> dict[str, Any]:
+    ledger, code = _run(options, targets)
+    db = open_ledger(ledger) if ledger is not None and ledger.exists() else None
+    return {**document(db, code), "ledger": str(ledger) if db is not None else None}
 
 
 def _run(options: Sequence[str], targets: Sequence[str]) -> tuple[Optional[Path], int]:
     """The run's ledger, if it has come to have one, and the exit code."""
     with tempfile.TemporaryDirectory(prefix="holdfast-commands-") as folder:
         native: dict[str, tuple[str, str, str]] = {}
-        paths = [_path(word, native, Path(folder)) for word in targets]
+        given: set[str] = set()
+        paths = [_path(word, native, given, Path(folder)) for word in targets]
         import pytest
 
         # pytest would rather have imported us itself.
         quiet = "ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning"
-        given = ["--holdfast", "-W", quiet, "-p", "holdfast.targets.plugin", f"--hf-native={json.dumps(native)}"]
+        own = ["--holdfast", "-W", quiet, "-p", "holdfast.targets.plugin", f"--hf-native={json.dumps(native)}"]
         if not any(option.startswith("--rootdir") for option in options):
-            given.append(f"--rootdir={os.getcwd()}")
+            own.append(f"--rootdir={os.getcwd()}")
         witness = _Witness()
-        code = int(pytest.main([*given, *options, *paths], plugins=[witness]))
+        code = int(pytest.main([*own, *options, *paths], plugins=[witness]))
         return witness.ledger, code
 
 
@@ -163,8 +172,8 @@ def _divide(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return options, targets
 
 
-def _path(word: str, native: dict[str, tuple[str, str, str]], folder: Path) -> str:
-    """What pytest is given for a target."""
+def _path(word: str, native: dict[str, tuple[str, str, str]], given: set[str], folder: Path) -> str:
+    """What pytest is given for a target. `given`: for the targets before it."""
     base, colons, name = word.partition("::")
     try:
         kind, rest = kind_of(base if colons and Path(base).exists() else word)
@@ -180,7 +189,9 @@ def _path(word: str, native: dict[str, tuple[str, str, str]], folder: Path) -> s
         title = COMMAND
     if kind == "ctest":
         path = path / ctest.FILE
-    if str(path) in native:
+    chosen = f"{path}{colons}{name}" if rest == base else str(path)
+    # Several tests of one target are chosen by several words.
+    if chosen in given or native.setdefault(str(path), (kind, rest, title)) != (kind, rest, title):
         raise Mistake(f"{word}: is given twice")
-    native[str(path)] = (kind, rest, title)
-    return f"{path}{colons}{name}" if rest == base else str(path)
+    given.add(chosen)
+    return chosen

@@ -131,19 +131,19 @@ class NativeItem(pytest.Item):
     def holdfast_batch(self) -> Optional[int]:
         """Those with the same number may share a process."""
         alone = (
-            not self._suite.has_batches
+            not self.suite.has_batches
             or self._batch is None
             or any(mark.name == "holdfast" for mark in self.iter_markers())
             or not self._is_quick()
         )
-        return None if alone else self._suite.number_of(self._batch)
+        return None if alone else self.suite.number_of(self._batch)
 
     def holdfast_follow(self, coming: Iterable[pytest.Item]) -> None:
         """Before it runs: what this process runs next."""
         self._coming = coming
 
     @property
-    def _suite(self) -> Any:
+    def suite(self) -> Any:
         return self.parent
 
     def _is_quick(self) -> bool:
@@ -192,9 +192,9 @@ class NativeItem(pytest.Item):
         """What came of it in a process that it shares with those that follow it; that process runs when the first of them is to run."""
         self.holdfast_batched, self.holdfast_seconds, self.holdfast_apart = False, None, False
         coming, self._coming = self._coming, ()
-        if self._suite.batch_end is None or self.test.name not in self._suite.batch_end.tests:
-            self._suite.batch_end = self._run_batch(coming, output)
-        end: Optional[batch.End] = self._suite.batch_end
+        if self.suite.batch_end is None or self.test.name not in self.suite.batch_end.tests:
+            self.suite.batch_end = self._run_batch(coming, output)
+        end: Optional[batch.End] = self.suite.batch_end
         if end is None:
             return None
         outcome = end.outcomes.pop(self.test.name, None)
@@ -213,7 +213,7 @@ class NativeItem(pytest.Item):
             return None
         end = batch.run_batch(self._kind, tests, batch.LIMIT, output)
         if end.too_slow:
-            self.holdfast_apart, self._suite.has_batches = True, False
+            self.holdfast_apart, self.suite.has_batches = True, False
         return end
 
     def _read_output(self) -> str:

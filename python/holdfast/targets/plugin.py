@@ -56,12 +56,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Around all who leave something out."""
     before = list(items)
     yield
-    added = missing(before, items) if len(items) < len(before) else []
+    suites = dict.fromkeys(item.suite for item in items if isinstance(item, NativeItem))
+    # What was not chosen by its id has never been among the items.
+    all_items = dict.fromkeys([*before, *(item for suite in suites for item in suite.collected)])
+    added = missing(list(all_items), items) if len(items) < len(all_items) else []
     if added:
         items.extend(added)
         worker: Any = config.pluginmanager.get_plugin("holdfast-worker")
         if worker is not None:
-            worker.selected_again(len(added))
+            worker.selected_again(len(set(added).intersection(before)))
 
 
 class NativeSuite(pytest.File):
@@ -73,6 +76,7 @@ class NativeSuite(pytest.File):
         # Of the last process with several tests, in this process (batch.py), and whether there are to be any.
         self.batch_end: Optional[End] = None
         self.has_batches = isolation_of(self.config) == "worker"
+        self.collected: list[NativeItem] = []
 
     def number_of(self, key: object) -> int:
         """The same for the same key of the same target, and for no other."""
@@ -80,6 +84,10 @@ class NativeSuite(pytest.File):
         return numbers.setdefault((self.nodeid, key), len(numbers))
 
     def collect(self) -> Iterable[NativeItem]:
+        self.collected = list(self._items())
+        return self.collected
+
+    def _items(self) -> Iterable[NativeItem]:
         try:
             tests = tests_in(self.kind, self.word, SECONDS, self.config.getoption("--hf-build-config"))
         except NoTarget as problem:
