@@ -198,6 +198,15 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def is_mapped(path: str) -> bool:
+    """By any living process."""
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):
+            if path in maps.read_text():
+                return True
+    return False
+
+
 @dataclass
 class Tree:
     """The processes of a running suite."""

@@ -103,10 +103,10 @@ def test_shard_of_given_ids(suite: Any) -> None:
 POLLUTED = """
 import pytest
 state = set()
-@pytest.mark.parametrize("i", range(12))
+@pytest.mark.parametrize("i", range(3))
 def test_harmless(i): pass
 def test_one(): state.add(1)
-@pytest.mark.parametrize("i", range(12, 20))
+@pytest.mark.parametrize("i", range(3, 6))
 def test_harmless_too(i): pass
 def test_two(): state.add(2)
 def test_suffers(): assert len(state) < 2

@@ -65,26 +65,22 @@ def _ran_before(db: sqlite3.Connection, test: sqlite3.Row) -> list[str]:
 
 
 def smallest(items: Sequence[str], fails: Callable[[list[str]], bool]) -> list[str]:
-    """A subset that still fails and of which no single element can be left out (ddmin, Zeller and Hildebrandt 2002)."""
-    current = list(items)
-    pieces = 2
-    while len(current) > 1:
-        size = -(-len(current) // pieces)
-        chunks = [current[i : i + size] for i in range(0, len(current), size)]
-        smaller = next((chunk for chunk in chunks if fails(chunk)), None)
-        if smaller is not None:
-            current, pieces = smaller, 2
-            continue
-        if len(chunks) > 2:
-            rests = ([item for other in chunks if other is not chunk for item in other] for chunk in chunks)
-            rest = next((rest for rest in rests if fails(rest)), None)
-            if rest is not None:
-                current, pieces = rest, max(pieces - 1, 2)
-                continue
-        if pieces >= len(current):
-            break
-        pieces = min(len(current), pieces * 2)
-    return current
+    """A subset, in order, that fails; nothing of it can be left out where more tests never mend what some of them break. All of
+    `items` must fail, none of them pass. About log2(items) trials for each of the subset."""
+    needed: list[str] = []
+    rest = list(items)
+    while rest and (not needed or not fails(needed)):
+        # With those that are needed it passes after so many of the rest, and fails after so many.
+        passes, high = 0, len(rest)
+        while high - passes > 1:
+            middle = (passes + high) // 2
+            if fails([*rest[:middle], *needed]):
+                high = middle
+            else:
+                passes = middle
+        needed.insert(0, rest[high - 1])
+        rest = rest[: high - 1]
+    return needed
 
 
 class Trials:
