@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import wait_until
 from deployments import EXAMPLE, LIMIT, put_example, spec, wait_for
 
 from holdfast.deploy import DeployError, NameTaken, local
@@ -167,12 +168,16 @@ def test_other_faults_of_the_node_and_services_chosen_by_hand(kube, tmp_path):
 
     @dataclass(frozen=True)
     class Look(steps.Step):
+        wanted: int
+
         async def run(self, context: Context, happened: Any) -> None:
+            # A process of the fault service has been told to fill it, and is at it.
+            await asyncio.to_thread(wait_until, lambda: sum(path.stat().st_size for path in folder.iterdir()) == self.wanted)
             there.append([path.name for path in folder.iterdir()])
 
     full = fault(faults.Node("disk", {"folder": str(folder), "bytes": 4096}), "full")
     found = run(
-        kube, tmp_path, [full, Event(Look()), Event(steps.Heal("full")), Event(Look())], hardware=Hardware((PREFILL,), "node-2")
+        kube, tmp_path, [full, Event(Look(4096)), Event(steps.Heal("full")), Event(Look(0))], hardware=Hardware((PREFILL,), "node-2")
     )
     assert found["passed"] and outcomes(found) == {"full": "effective"}, found
     assert found["faults"][0]["target"] == "node-2" and len(there[0]) == 1 and there[1] == []
