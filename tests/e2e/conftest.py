@@ -29,15 +29,21 @@ for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
         signal.signal(_number, _usual)
 
 
-# Tests of these files see what others of them leave in /dev/shm, so they are never side by side. The longest group comes first.
-_TOGETHER = ("test_mpi", "test_mpi_launchers", "test_mpi_pools", "test_native_mpi", "test_slurm")
+# Files whose tests must not be side by side: some see what others leave in /dev/shm, or that processes of other name spaces exist. These
+# take longest, and come first.
+_TOGETHER = (
+    ("test_mpi", "test_mpi_launchers", "test_mpi_pools", "test_native_mpi", "test_slurm"),
+    ("test_real_kubelets", "test_simgpu"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With --hf-dist=group a file, or these files, go to one slot."""
+    """With --hf-dist=group a file, or several of these, go to one slot."""
+    numbers = {name: number for number, names in enumerate(_TOGETHER) for name in names}
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("mpi" if item.path.stem in _TOGETHER else item.path.stem))
-    items.sort(key=lambda item: item.path.stem not in _TOGETHER)
+        number = numbers.get(item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(item.path.stem if number is None else f"group {number}"))
+    items.sort(key=lambda item: numbers.get(item.path.stem, len(_TOGETHER)))
 
 
 @dataclass
