@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,6 @@ def test_forks(i):
 
 
 def test_a_file_whose_name_somebody_has_chosen_stays(suite: Any, tmp_path: Path) -> None:
-    import tempfile
     import uuid
 
     path = Path(tempfile.gettempdir()) / f"hf-e2e-{uuid.uuid4().hex}"
@@ -305,8 +306,16 @@ def test_it():
     assert re.search(r"\(listens on 127\.0\.0\.1:\d+, @hf-e2e\)", leaked(run)["test_it"][0]), run.output
 
 
+@pytest.fixture
+def ignored(suite: Any) -> Iterator[None]:
+    """What is ignored stays, and goes then."""
+    with tempfile.TemporaryDirectory(prefix="hf-e2e-") as folder:
+        suite.env["TMPDIR"] = folder
+        yield
+
+
 @pytest.mark.parametrize("isolation", ["test", "worker"])
-def test_leaks_can_fail_or_be_ignored(suite: Any, isolation: str) -> None:
+def test_leaks_can_fail_or_be_ignored(suite: Any, isolation: str, ignored: None) -> None:
     suite.write(
         test_it="""
 import os, subprocess, tempfile
