@@ -435,7 +435,7 @@ def _shown(value: Optional[bytes]) -> str:
 def _folder_of_multiprocessing() -> list[str]:
     """That it makes once for all, and removes at the end of the process: the socket of its fork server is there."""
     process = sys.modules.get("multiprocessing.process")
-    folder = process.current_process()._config.get("tempdir") if process is not None else None
+    folder = getattr(process.current_process(), "_config", {}).get("tempdir") if process is not None else None
     return [folder] if folder else []
 
 

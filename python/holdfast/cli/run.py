@@ -189,9 +189,11 @@ def _path(word: str, native: dict[str, tuple[str, str, str]], given: set[str], f
         title = COMMAND
     if kind == "ctest":
         path = path / ctest.FILE
-    chosen = f"{path}{colons}{name}" if rest == base else str(path)
+    whole = str(path)
+    chosen = f"{whole}{colons}{name}" if rest == base else whole
     # Several tests of one target are chosen by several words.
-    if chosen in given or native.setdefault(str(path), (kind, rest, title)) != (kind, rest, title):
+    twice = {chosen, whole} & given or (chosen == whole and whole in native)
+    if twice or native.setdefault(whole, (kind, rest, title)) != (kind, rest, title):
         raise Mistake(f"{word}: is given twice")
     given.add(chosen)
     return chosen
