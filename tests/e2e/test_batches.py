@@ -38,10 +38,10 @@ def test_tests_of_one_program_share_a_process(native: Native, programs, tmp_path
     # The first is asked for before anything is known of those that follow it.
     assert sorted(Counter(pids[0] for pids in found.values()).values()) == [1, len(found) - 1]
     assert not notes(done)
-    # What was measured of tests that shared a process is theirs, so the next run does the same.
+    # What was measured of tests that shared a process is theirs, so the next run does the same, but for one that was held up.
     ran.unlink()
     assert run(native, programs.path("batch"), options=(*BATCHES, "--hf-slots=1")).short() == alone.short()
-    assert len({pids[0] for pids in processes(ran).values()}) == 2
+    assert len({pids[0] for pids in processes(ran).values()}) < len(found) // 2
 
 
 @pytest.mark.parametrize("wrong", ["fails", "dies", "exits", "hangs", "lies", "slow", "setup"])

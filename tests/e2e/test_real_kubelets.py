@@ -160,8 +160,25 @@ def test_a_process_is_known_by_its_number_in_the_container(kube, tmp_path):
     asyncio.run(main())
 
 
+def cordon(cluster: Local, node: str, on: bool) -> None:
+    do(cluster, lambda api: api.patch(NODE, "", node, {"spec": {"unschedulable": on or None}}))
+
+
+def test_an_image_that_is_not_there(kube, tmp_path):
+    wrong = spec()
+    wrong.set_image("nowhere.invalid/standin:1", "VllmDecodeWorker")
+
+    async def main() -> None:
+        async with ManagedDeployment(tmp_path / "logs", wrong, "ns", cluster=kube, ready_timeout=10):
+            raise AssertionError("entered")
+
+    with pytest.raises(DeployError, match=r"ErrImagePull|ImagePullBackOff"):
+        asyncio.run(main())
+
+
 def test_a_node_dies(kube, machines, tmp_path):
     """Its pods come back on the other one, and when it lives again nothing of them is left there."""
+    # Last: the kubelet that is begun here is this test's, and ends with it where holdfast's workers run these tests.
     here, there_ = machines.names
 
     async def main() -> None:
@@ -185,19 +202,3 @@ def test_a_node_dies(kube, machines, tmp_path):
             await asyncio.to_thread(wait_for, lambda: all(condition(one, "Ready").get("status") == "True" for one in nodes_of(kube)))
 
     asyncio.run(main())
-
-
-def cordon(cluster: Local, node: str, on: bool) -> None:
-    do(cluster, lambda api: api.patch(NODE, "", node, {"spec": {"unschedulable": on or None}}))
-
-
-def test_an_image_that_is_not_there(kube, tmp_path):
-    wrong = spec()
-    wrong.set_image("nowhere.invalid/standin:1", "VllmDecodeWorker")
-
-    async def main() -> None:
-        async with ManagedDeployment(tmp_path / "logs", wrong, "ns", cluster=kube, ready_timeout=10):
-            raise AssertionError("entered")
-
-    with pytest.raises(DeployError, match=r"ErrImagePull|ImagePullBackOff"):
-        asyncio.run(main())
