@@ -318,6 +318,7 @@ MUTANTS = (
     Mutant("folder-of-multiprocessing-is-a-leak", PYTHON + "leaks.py", "*(_folder_of_multiprocessing() if self.goes_on else ())", "*()", E2E + "test_leaks.py -k fork_server"),
     Mutant("ids-leave-fixtures", PYTHON + "targets/plugin.py", "*(item for suite in suites for item in suite.collected)", "*()", E2E + "test_run_native.py -k brings_its_fixtures"),
     Mutant("errors-without-a-document", PYTHON + "cli/run.py", '"ledger": None, "error": str(mistake)}', '"ledger": None}', E2E + "test_front_door.py -k never_began"),
+    Mutant("dead-orphans-stay", "shim/forkloop.c", "count > 0 ? LOOK : -1", "count > 0 && LOOK > 0 ? -1 : -1", E2E + "test_leaks.py -k daemon_that_ends"),
     Mutant("groups-without-devices", PYTHON + "targets/running.py", '    found.update(resources_for(test, found.get("CUDA_VISIBLE_DEVICES", "")))\n', "", E2E + "test_run_native.py -k resource_groups"),
     Mutant("quick-passes-for-everybody", PYTHON + "targets/item.py", "    return bool(junit) or ", "    return False and ", E2E + "test_run_native.py -k for_who_asks"),
     Mutant("quick-passes-ask-nothing", PYTHON + "targets/item.py", '        if isinstance(outcome, Outcome) and outcome.verdict == "passed":\n            self.teardown()', "        if True:\n            self.teardown()", E2E + "test_run_native.py -k each_way"),

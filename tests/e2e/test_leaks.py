@@ -114,6 +114,24 @@ def test_threads_sockets_files_and_shared_memory(suite: Any, isolation: str) -> 
     assert " 8192 " not in Path("/proc/sysvipc/shm").read_text()
 
 
+@pytest.mark.parametrize("isolation", ["test", "module", "worker"])
+def test_a_daemon_that_ends_is_gone_before_its_test(suite: Any, isolation: str) -> None:
+    """Not a zombie of a process that has other things to do: init would have reaped it."""
+    suite.write(
+        test_it="""
+import os, subprocess, time
+def test_waits():
+    pid = subprocess.run(["sh", "-c", "sleep 0.1 >/dev/null & echo $!"], stdout=subprocess.PIPE, check=True).stdout.strip().decode()
+    deadline = time.monotonic() + 10
+    while os.path.exists(f"/proc/{pid}"):
+        assert time.monotonic() < deadline, open(f"/proc/{pid}/status").read()
+        time.sleep(0.01)
+"""
+    )
+    run = suite.run("--hf-slots=1", f"--hf-isolate={isolation}")
+    assert run.short() == {"test_waits": "passed"}, run.output
+
+
 @pytest.mark.parametrize("isolation", ["test", "worker"])
 def test_the_fork_server_is_there_for_the_next_test(suite: Any, isolation: str) -> None:
     suite.write(
