@@ -556,6 +556,15 @@ void Slot::kill_below() {
   if (from_ != nullptr && from_->pid > 0) os::kill_descendants(from_->pid, [this](pid_t pid) { return is_ours(pid); });
 }
 
+namespace {
+
+// multiprocessing's, which has the other end of a pipe to the test's process.
+bool is_resource_tracker(pid_t pid) {
+  return os::command_line(pid).find("multiprocessing.resource_tracker") != std::string::npos;
+}
+
+}  // namespace
+
 // /proc counts in hundredths of a second, rounded down.
 bool Slot::began_with_test(pid_t pid) const { return os::start_time(pid) >= begun_ - 0.01; }
 
@@ -586,7 +595,9 @@ void Slot::look_for_survivors(os::Time give_up) {
     on_gone(*from_);  // It does not answer: a test can stop its zygote with a signal.
     return;
   }
-  if (loop_.clock().now() < give_up || forking) {
+  // It begins with the first shared memory of a test, ends when that has ended, and is slow at both on a busy machine.
+  bool ends_itself = std::all_of(left.begin(), left.end(), is_resource_tracker);
+  if (loop_.clock().now() < give_up + os::seconds(ends_itself ? kTrackerGrace : 0) || forking) {
     after(forking ? 0.001 : 0.01, [this, give_up] { look_for_survivors(give_up); });
     return;
   }

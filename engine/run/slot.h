@@ -206,6 +206,7 @@ class Slot {
   /// Seconds that processes which are just about to end (helpers that see their pipe close) get before they count as left
   /// behind.
   static constexpr double kSurvivorGrace = 0.1;
+  static constexpr double kTrackerGrace = 2.0;
 
   struct Process {
     int number = 0;          ///< Names it in callbacks that may come after its end.
