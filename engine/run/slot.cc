@@ -595,9 +595,12 @@ void Slot::look_for_survivors(os::Time give_up) {
     on_gone(*from_);  // It does not answer: a test can stop its zygote with a signal.
     return;
   }
+  os::Time now = loop_.clock().now();
   // It begins with the first shared memory of a test, ends when that has ended, and is slow at both on a busy machine.
-  bool ends_itself = std::all_of(left.begin(), left.end(), is_resource_tracker);
-  if (loop_.clock().now() < give_up + os::seconds(ends_itself ? kTrackerGrace : 0) || forking) {
+  auto ends_itself = [&] {
+    return now < give_up + os::seconds(kTrackerGrace) && std::all_of(left.begin(), left.end(), is_resource_tracker);
+  };
+  if (now < give_up || forking || ends_itself()) {
     after(forking ? 0.001 : 0.01, [this, give_up] { look_for_survivors(give_up); });
     return;
   }
